@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+
+/*
+ * output: what a renewal printed, cut into lines, made harmless, and the last of it kept.
+ *
+ * Bounded whatever comes in: a line is at most OUTPUT_LINE_MAX bytes after escaping (the rest of it
+ * is dropped and marked with "…"), the kept lines together at most OUTPUT_KEPT_MAX bytes (oldest go
+ * first). Control bytes and invalid UTF-8 are shown as \xHH, so that no escape sequence reaches a
+ * terminal or a journal.
+ */
+
+#include <stddef.h>
+
+enum {
+        OUTPUT_LINE_MAX = 1024,
+        OUTPUT_KEPT_MAX = 64 * 1024,
+};
+
+typedef struct Output Output;
+typedef void (*OutputCallback)(const char *line, void *userdata);
+
+/* callback (may be NULL) is called for each finished line. */
+int output_new(Output **ret, OutputCallback callback, void *userdata);
+Output *output_free(Output *output);
+
+/* Takes bytes as they come; never fails: where memory lacks, lines are lost and counted as one
+ * "[output lost]" line. */
+void output_write(Output *output, const char *data, size_t size);
+/* The last line had no newline: finish it. */
+void output_finish(Output *output);
+
+/* The last `lines` kept lines, oldest first, NULL-terminated; the strings are owned by output. The
+ * caller frees the array alone. 0 lines: all. */
+int output_tail(const Output *output, size_t lines, const char ***ret);

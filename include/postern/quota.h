@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+
+/*
+ * quota: who may ask how often.
+ *
+ * Knows neither the bus nor a clock: `now` is CLOCK_BOOTTIME in microseconds, so that stepping the
+ * wall clock neither opens nor locks anything.
+ */
+
+#include <stdint.h>
+#include <sys/types.h>
+
+enum {
+        QUOTA_QUESTIONS_PER_UID = 4, /* requests that wait for an answer of polkit */
+        QUOTA_QUESTIONS = 32,
+        QUOTA_WINDOWS_PER_UID = 4,
+        QUOTA_WINDOWS = 16,
+};
+
+typedef struct Quota Quota;
+
+typedef enum QuotaOutcome {
+        QUOTA_OK = 0,
+        QUOTA_RATE_LIMITED, /* *ret_retry_at says when the next window may be asked for */
+        QUOTA_TOO_MANY,     /* a cap above is reached */
+} QuotaOutcome;
+
+int quota_new(Quota **ret);
+Quota *quota_free(Quota *quota);
+
+/* One more question of this uid, until quota_question_done(). QUOTA_OK, QUOTA_TOO_MANY or -ENOMEM. */
+int quota_question_begin(Quota *quota, uid_t uid);
+void quota_question_done(Quota *quota, uid_t uid);
+
+/* May a window of this profile be opened by this uid now: `count` windows in any `interval_usec`, all
+ * callers together, and the caps on windows that are open? Changes nothing. */
+int quota_window_check(Quota *quota, const char *profile, unsigned count, uint64_t interval_usec,
+                       uid_t uid, uint64_t now, uint64_t *ret_retry_at);
+
+/* Checks and counts it, until quota_window_done() as far as the caps go. */
+int quota_window_begin(Quota *quota, const char *profile, unsigned count, uint64_t interval_usec,
+                       uid_t uid, uint64_t now, uint64_t *ret_retry_at);
+void quota_window_done(Quota *quota, uid_t uid);
