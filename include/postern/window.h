@@ -7,8 +7,8 @@
  *     (state, event, now) → (state, effects)
  *
  * No I/O, no allocation, no clock. The broker delivers events and runs the effects. A window starts
- * after authorisation; it has a door (the lease and the gate together, opened and shut as one) and a
- * run (the root helper with the renewal).
+ * after authorisation; it has a door (the lease and the gate together, opened and shut as one) and
+ * a run (the root helper with the renewal).
  *
  *   opening ──▶ open ──▶ closing ──▶ closed          OpenOn=start
  *   opening ──▶ armed ◀──▶ open ──▶ closing ──▶ closed   OpenOn=challenge
@@ -85,18 +85,19 @@ typedef struct Window {
         uint64_t retry_at;      /* WINDOW_NEVER unless the door is stuck */
         uint64_t retry_usec;
 
-        uint32_t door_step; /* numbers the open and shut effects; an answer names the one it answers */
+        uint32_t door_step; /* numbers the open and shut effects; an answer names the one it answers
+                             */
         bool announced_open;
 } Window;
 
 typedef enum WindowEventType {
-        EVENT_BEGIN,             /* once, first */
-        EVENT_RUN_READY,         /* the helper has checked the profile and waits */
-        EVENT_RUN_ENDED,         /* the renewal ended and its whole tree is gone: result, exit_status */
-        EVENT_RUN_LOST,          /* no helper, or it hung up without an answer; its tree is gone */
-        EVENT_DOOR_OPENED,       /* step */
-        EVENT_DOOR_REFUSED,      /* step; known to be shut */
-        EVENT_DOOR_SHUT,         /* step */
+        EVENT_BEGIN,        /* once, first */
+        EVENT_RUN_READY,    /* the helper has checked the profile and waits */
+        EVENT_RUN_ENDED,    /* the renewal ended and its whole tree is gone: result, exit_status */
+        EVENT_RUN_LOST,     /* no helper, or it hung up without an answer; its tree is gone */
+        EVENT_DOOR_OPENED,  /* step */
+        EVENT_DOOR_REFUSED, /* step; known to be shut */
+        EVENT_DOOR_SHUT,    /* step */
         EVENT_DOOR_SHUT_FAILED,  /* step; perhaps open */
         EVENT_DOOR_LOST,         /* an open door cannot be kept: reload that could not be mended */
         EVENT_CHALLENGE_PENDING, /* OpenOn=challenge: a token is there */
@@ -115,11 +116,13 @@ typedef struct WindowEvent {
 
 /* Bits; the broker runs them in this order. */
 typedef enum WindowEffect {
-        EFFECT_SHUT_DOOR = 1 << 0, /* answer with EVENT_DOOR_SHUT or _SHUT_FAILED, step = door_step */
+        EFFECT_SHUT_DOOR =
+                1 << 0, /* answer with EVENT_DOOR_SHUT or _SHUT_FAILED, step = door_step */
         EFFECT_STOP_RUN = 1 << 1,  /* hang up; answer with EVENT_RUN_ENDED or EVENT_RUN_LOST */
         EFFECT_START_RUN = 1 << 2, /* answer with EVENT_RUN_READY or EVENT_RUN_LOST */
-        EFFECT_OPEN_DOOR = 1 << 3, /* until `deadline`; EVENT_DOOR_OPENED or _REFUSED, step = door_step */
-        EFFECT_GO = 1 << 4,        /* tell the helper to start; EVENT_RUN_ENDED or _LOST follows */
+        EFFECT_OPEN_DOOR =
+                1 << 3,     /* until `deadline`; EVENT_DOOR_OPENED or _REFUSED, step = door_step */
+        EFFECT_GO = 1 << 4, /* tell the helper to start; EVENT_RUN_ENDED or _LOST follows */
         EFFECT_ANNOUNCE_OPEN = 1 << 5,   /* open or armed for the first time: reply, WindowOpened */
         EFFECT_CHANGED = 1 << 6,         /* a property changed */
         EFFECT_ANNOUNCE_CLOSED = 1 << 7, /* reply to everyone who waits, WindowClosed */
@@ -132,7 +135,8 @@ void window_init(Window *window, bool has_door, bool on_challenge, uint64_t dura
 /* The next state in *ret_next and the effects to run. window and ret_next may be the same. An event
  * that means nothing in this state (a late answer) changes nothing and has no effects; only time
  * that has passed is still seen to. */
-unsigned window_step(const Window *window, const WindowEvent *event, uint64_t now, Window *ret_next);
+unsigned window_step(const Window *window, const WindowEvent *event, uint64_t now,
+                     Window *ret_next);
 
 /* When EVENT_TICK is due next, or WINDOW_NEVER. */
 uint64_t window_wakeup(const Window *window);
