@@ -133,7 +133,7 @@ void window_init(Window *window, bool has_door, bool on_challenge, uint64_t dura
 /* The next state in *ret_next and the effects to run. window and ret_next may be the same. An event
  * that means nothing in this state (a late answer) changes nothing and has no effects; only time
  * that has passed is still seen to. That comes first: what arrives at or after the deadline finds
- * the window timed out. EVENT_RUN_ENDED alone keeps its result, however late it is delivered. */
+ * the window timed out. The end of the run alone keeps its own result, however late it is told. */
 unsigned window_step(const Window *window, const WindowEvent *event, uint64_t now, Window *ret_next);
 
 /* When EVENT_TICK is due next, or WINDOW_NEVER. */

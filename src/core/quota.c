@@ -9,9 +9,7 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <postern/cleanup.h>
 #include <postern/quota.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 

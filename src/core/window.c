@@ -289,14 +289,18 @@ unsigned window_step(const Window *window, const WindowEvent *event, uint64_t no
                      Window *ret_next) {
         Window next = *window;
         unsigned effects = 0;
+        bool over;
 
-        /* A renewal that came to its end has its own result, however late the news of it. */
-        if (event->type == EVENT_RUN_ENDED)
+        /* A run that is over has its own result, however late the news of it; and there is nothing
+         * left to stop. All else that comes too late finds the window closing. */
+        over = event->type == EVENT_RUN_ENDED || event->type == EVENT_RUN_LOST;
+
+        if (over)
                 effects |= window_handle(&next, event, now);
 
         effects |= window_see_time(&next, now);
 
-        if (event->type != EVENT_RUN_ENDED)
+        if (!over)
                 effects |= window_handle(&next, event, now);
 
         effects |= window_follow_challenge(&next, now);
