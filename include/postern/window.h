@@ -7,8 +7,8 @@
  *     (state, event, now) → (state, effects)
  *
  * No I/O, no allocation, no clock. The broker delivers events and runs the effects. A window starts
- * after authorisation; it has a door (the lease and the gate together, opened and shut as one) and
- * a run (the root helper with the renewal).
+ * after authorisation; it has a door (the lease and the gate together, opened and shut as one) and a
+ * run (the root helper with the renewal).
  *
  *   opening ──▶ open ──▶ closing ──▶ closed          OpenOn=start
  *   opening ──▶ armed ◀──▶ open ──▶ closing ──▶ closed   OpenOn=challenge
@@ -75,7 +75,7 @@ typedef struct Window {
         int exit_status;     /* 0..255, 128 + signal, or -1: did not run */
 
         bool has_door;     /* false for Ports=none and Type=none: nothing to open */
-        bool on_challenge; /* OpenOn=challenge */
+        bool on_challenge; /* OpenOn=challenge, and there is a door to open */
         uint64_t duration_usec;
 
         uint64_t opening_until; /* WINDOW_NEVER once the run goes */
@@ -85,19 +85,19 @@ typedef struct Window {
         uint64_t retry_at;      /* WINDOW_NEVER unless the door is stuck */
         uint64_t retry_usec;
 
-        uint32_t door_step; /* numbers the open and shut effects; an answer names the one it answers
-                             */
+        uint32_t door_step; /* numbers the open and shut effects; an answer names the one it answers */
         bool announced_open;
+        bool challenge_pending; /* last told; acted on once the door stands still */
 } Window;
 
 typedef enum WindowEventType {
-        EVENT_BEGIN,        /* once, first */
-        EVENT_RUN_READY,    /* the helper has checked the profile and waits */
-        EVENT_RUN_ENDED,    /* the renewal ended and its whole tree is gone: result, exit_status */
-        EVENT_RUN_LOST,     /* no helper, or it hung up without an answer; its tree is gone */
-        EVENT_DOOR_OPENED,  /* step */
-        EVENT_DOOR_REFUSED, /* step; known to be shut */
-        EVENT_DOOR_SHUT,    /* step */
+        EVENT_BEGIN,             /* once, first */
+        EVENT_RUN_READY,         /* the helper has checked the profile and waits */
+        EVENT_RUN_ENDED,         /* the renewal ended and its whole tree is gone: result, exit_status */
+        EVENT_RUN_LOST,          /* no helper, or it hung up without an answer; its tree is gone */
+        EVENT_DOOR_OPENED,       /* step */
+        EVENT_DOOR_REFUSED,      /* step; known to be shut */
+        EVENT_DOOR_SHUT,         /* step */
         EVENT_DOOR_SHUT_FAILED,  /* step; perhaps open */
         EVENT_DOOR_LOST,         /* an open door cannot be kept: reload that could not be mended */
         EVENT_CHALLENGE_PENDING, /* OpenOn=challenge: a token is there */
@@ -116,13 +116,11 @@ typedef struct WindowEvent {
 
 /* Bits; the broker runs them in this order. */
 typedef enum WindowEffect {
-        EFFECT_SHUT_DOOR =
-                1 << 0, /* answer with EVENT_DOOR_SHUT or _SHUT_FAILED, step = door_step */
+        EFFECT_SHUT_DOOR = 1 << 0, /* answer with EVENT_DOOR_SHUT or _SHUT_FAILED, step = door_step */
         EFFECT_STOP_RUN = 1 << 1,  /* hang up; answer with EVENT_RUN_ENDED or EVENT_RUN_LOST */
         EFFECT_START_RUN = 1 << 2, /* answer with EVENT_RUN_READY or EVENT_RUN_LOST */
-        EFFECT_OPEN_DOOR =
-                1 << 3,     /* until `deadline`; EVENT_DOOR_OPENED or _REFUSED, step = door_step */
-        EFFECT_GO = 1 << 4, /* tell the helper to start; EVENT_RUN_ENDED or _LOST follows */
+        EFFECT_OPEN_DOOR = 1 << 3, /* until `deadline`; EVENT_DOOR_OPENED or _REFUSED, step = door_step */
+        EFFECT_GO = 1 << 4,        /* tell the helper to start; EVENT_RUN_ENDED or _LOST follows */
         EFFECT_ANNOUNCE_OPEN = 1 << 5,   /* open or armed for the first time: reply, WindowOpened */
         EFFECT_CHANGED = 1 << 6,         /* a property changed */
         EFFECT_ANNOUNCE_CLOSED = 1 << 7, /* reply to everyone who waits, WindowClosed */
@@ -134,9 +132,9 @@ void window_init(Window *window, bool has_door, bool on_challenge, uint64_t dura
 
 /* The next state in *ret_next and the effects to run. window and ret_next may be the same. An event
  * that means nothing in this state (a late answer) changes nothing and has no effects; only time
- * that has passed is still seen to. */
-unsigned window_step(const Window *window, const WindowEvent *event, uint64_t now,
-                     Window *ret_next);
+ * that has passed is still seen to. That comes first: what arrives at or after the deadline finds
+ * the window timed out. The end of the run alone keeps its own result, however late it is told. */
+unsigned window_step(const Window *window, const WindowEvent *event, uint64_t now, Window *ret_next);
 
 /* When EVENT_TICK is due next, or WINDOW_NEVER. */
 uint64_t window_wakeup(const Window *window);
