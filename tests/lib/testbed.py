@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Everything a test of the daemon stands on, put together: two hosts, a bus, a polkit, users, and a
+posternd with directories of its own. The parts are in the modules beside this one."""
+
+import contextlib
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from acme import Acme
+from bus import MANAGER, NAME, PATH, Bus, BusError, Called, Polkit, Users
+from net import DEFAULT_DENY, HOST4, HOST6, OFFICE4, OFFICE6, STRANGER4, STRANGER6, Net, conntrack, ruleset
+from probe import FAMILIES, HeldConnection, Knock, Listener, Outcome, Prober
+from process import Process, cgroups, in_netns, netns, new_directory, now, processes, root, run, wait_until
+
+SANITIZER_REPORT = re.compile(
+    r"ERROR: \w*Sanitizer|WARNING: \w*Sanitizer|SUMMARY: \w*Sanitizer|runtime error:|AddressSanitizer:DEADLYSIGNAL"
+)
+SANITIZER_OPTIONS = {
+    "ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=1:strict_string_checks=1",
+    "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+}
+
+
+def build_directory() -> Path:
+    """The build that is tested."""
+    try:
+        return Path(os.environ["POSTERN_BUILD"]).resolve()
+    except KeyError:
+        raise RuntimeError("POSTERN_BUILD names no build: run this with tools/test or tools/demo") from None
+
+
+_installed: Path | None = None
+
+
+def installed() -> Path:
+    """What `meson install` puts on a machine, in a directory of its own; made once."""
+    global _installed
+    if _installed is None:
+        directory = new_directory("installed")
+        run(["meson", "install", "--quiet", "--no-rebuild", "-C", str(build_directory()), "--destdir", str(directory)])
+        _installed = directory
+    return _installed
+
+
+class Daemon:
+    """posternd in the namespace `host`. Leaving the context ends it, and complains about what the
+    sanitizers found and about an end that was not a clean one."""
+
+    def __init__(self, testbed: "Testbed", options: Sequence[str] = ()) -> None:
+        self._testbed, self._options = testbed, options
+
+    def start(self):
+        build = build_directory()
+        self.log = self._testbed.directory / f"posternd-{now()}.log"
+        self._process = Process(
+            [str(build / "src/broker/posternd"),
+             f"--config-dir={self._testbed.config}", f"--state-dir={self._testbed.state}",
+             f"--runtime-dir={self._testbed.runtime}", f"--run-path={build}/src/run/postern-run",
+             *self._options],
+            ns="host",
+            environment={**SANITIZER_OPTIONS, **self._testbed.bus.environment},
+            output=self.log,
+        )  # fmt: skip
+        self._unwatched = False
+        # not just any owner: an earlier daemon's name may not have left the bus yet
+        self._process.wait_ready(lambda: self._testbed.bus.owner() and self._owns_name(), "its bus name")
+        return self
+
+    __enter__ = start
+
+    def _owns_name(self) -> bool:
+        pid = self._testbed.bus.call(
+            "GetConnectionUnixProcessID", "s", NAME,
+            interface="org.freedesktop.DBus", path="/org/freedesktop/DBus", destination="org.freedesktop.DBus",
+        )[0]  # fmt: skip
+        return pid == self.pid
+
+    def __exit__(self, kind, *_) -> None:
+        problems = self.end()
+        if problems and kind is None:
+            raise AssertionError(problems)
+        if problems:
+            print(problems)
+
+    def end(self) -> str:
+        """Ends it; what there is to complain about, or ""."""
+        was_alive = self._process.alive()
+        self._process.close()
+        status, text = self._process.popen.returncode, self.text()
+        if SANITIZER_REPORT.search(text):
+            return f"a sanitizer complained:\n{text}"
+        if was_alive and status != 0:
+            return f"posternd ended with {status} on SIGTERM:\n{text}"
+        if not was_alive and status not in (0, -9):
+            return f"posternd had ended by itself with {status}:\n{text}"
+        return ""
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def alive(self) -> bool:
+        return self._process.alive()
+
+    def text(self) -> str:
+        return self._process.text()
+
+    def wait(self, patience: float = 20) -> int:
+        return self._process.wait(patience)
+
+    def sigterm(self) -> None:
+        self._process.sigterm()
+
+    def kill9(self) -> None:
+        self._process.kill9()
+
+    def stop(self) -> None:
+        self._process.stop()
+
+    def cont(self) -> None:
+        self._process.cont()
+
+
+class Testbed:
+    """A fresh host. Inside the context: net, bus, polkit, and the directories config, state, runtime;
+    the daemon is started by the test (`with testbed.daemon(): ...`)."""
+
+    __test__ = False  # pytest: not a class of tests
+
+    def __init__(self, ruleset: str = DEFAULT_DENY, *, polkit: bool = True) -> None:
+        self._ruleset, self._with_polkit = ruleset, polkit
+
+    def __enter__(self):
+        with contextlib.ExitStack() as stack:
+            self.directory = new_directory("postern")
+            self.config, self.state, self.runtime = (self.directory / n for n in ("etc", "lib", "run"))
+            (self.config / "profiles").mkdir(parents=True)
+            stack.enter_context(Users())
+            self.net = stack.enter_context(Net(self._ruleset))
+            self.bus = stack.enter_context(Bus(installed()))
+            self.polkit = stack.enter_context(Polkit(self.bus, installed())) if self._with_polkit else None
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._stack.__exit__(*exception)
+
+    def profile(self, name: str, text: str) -> Path:
+        path = self.config / "profiles" / f"{name}.conf"
+        path.write_text(text)
+        path.chmod(0o644)
+        return path
+
+    def daemon(self, *options: str) -> Daemon:
+        return Daemon(self, options)
+
+    def renew(self, user: str, profile: str, duration_usec: int = 0, flags: int = 0) -> Called:
+        """What a person types to renew."""
+        return self.bus.busctl(user, *self.renew_arguments(profile, duration_usec, flags))
+
+    @staticmethod
+    def renew_arguments(profile: str, duration_usec: int = 0, flags: int = 0) -> list[str]:
+        return ["call", NAME, PATH, MANAGER, "Renew", "stt", profile, str(duration_usec), str(flags)]
+
+
+def leftovers() -> dict[str, list[str]]:
+    """What runs or stands in the namespace now; equal before and after what cleans up after itself."""
+    return {
+        "processes": sorted(processes().values()),
+        "cgroups": cgroups(),
+        "namespaces": sorted(path.name for path in Path("/run/netns").iterdir()),
+        "mounts": sorted(line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()),
+    }
