@@ -29,16 +29,16 @@ typedef enum QuotaOutcome {
 int quota_new(Quota **ret);
 Quota *quota_free(Quota *quota);
 
-/* One more question of this uid, until quota_question_done(). QUOTA_OK, QUOTA_TOO_MANY or -ENOMEM. */
+/* One more question of this uid, until quota_question_done(). QUOTA_OK or QUOTA_TOO_MANY. */
 int quota_question_begin(Quota *quota, uid_t uid);
 void quota_question_done(Quota *quota, uid_t uid);
 
 /* May a window of this profile be opened by this uid now: `count` windows in any `interval_usec`, all
- * callers together, and the caps on windows that are open? Changes nothing. */
+ * callers together, and the caps on windows that are open? count: 1..100. Changes nothing. */
 int quota_window_check(Quota *quota, const char *profile, unsigned count, uint64_t interval_usec,
                        uid_t uid, uint64_t now, uint64_t *ret_retry_at);
 
-/* Checks and counts it, until quota_window_done() as far as the caps go. */
+/* Checks and counts it, until quota_window_done() as far as the caps go. Also -ENOMEM. */
 int quota_window_begin(Quota *quota, const char *profile, unsigned count, uint64_t interval_usec,
                        uid_t uid, uint64_t now, uint64_t *ret_retry_at);
 void quota_window_done(Quota *quota, uid_t uid);

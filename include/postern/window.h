@@ -75,7 +75,7 @@ typedef struct Window {
         int exit_status;     /* 0..255, 128 + signal, or -1: did not run */
 
         bool has_door;     /* false for Ports=none and Type=none: nothing to open */
-        bool on_challenge; /* OpenOn=challenge */
+        bool on_challenge; /* OpenOn=challenge, and there is a door to open */
         uint64_t duration_usec;
 
         uint64_t opening_until; /* WINDOW_NEVER once the run goes */
@@ -87,6 +87,7 @@ typedef struct Window {
 
         uint32_t door_step; /* numbers the open and shut effects; an answer names the one it answers */
         bool announced_open;
+        bool challenge_pending; /* last told; acted on once the door stands still */
 } Window;
 
 typedef enum WindowEventType {
@@ -131,7 +132,8 @@ void window_init(Window *window, bool has_door, bool on_challenge, uint64_t dura
 
 /* The next state in *ret_next and the effects to run. window and ret_next may be the same. An event
  * that means nothing in this state (a late answer) changes nothing and has no effects; only time
- * that has passed is still seen to. */
+ * that has passed is still seen to. That comes first: what arrives at or after the deadline finds
+ * the window timed out. The end of the run alone keeps its own result, however late it is told. */
 unsigned window_step(const Window *window, const WindowEvent *event, uint64_t now, Window *ret_next);
 
 /* When EVENT_TICK is due next, or WINDOW_NEVER. */

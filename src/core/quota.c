@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+
+/*
+ * Two ledgers. What is going on now is counted per uid, in a table that cannot overflow: an account
+ * exists only while it holds a question or a window, and the caps over all bound both. What was
+ * opened lately is kept per profile, as the times themselves, so that "5 in any hour" means any
+ * hour.
+ */
+
+#include <assert.h>
+#include <errno.h>
+#include <postern/quota.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+        ACCOUNTS = QUOTA_QUESTIONS + QUOTA_WINDOWS,
+        HISTORY_MAX = 100, /* the highest count that a rate limit may name */
+};
+
+typedef struct Account {
+        uid_t uid;
+        unsigned questions;
+        unsigned windows;
+} Account;
+
+typedef struct History {
+        struct History *next;
+        uint64_t interval_usec; /* of the last window: when all are older, the history is dropped */
+        unsigned used;
+        unsigned newest;
+        uint64_t times[HISTORY_MAX]; /* a ring */
+        char profile[];
+} History;
+
+struct Quota {
+        unsigned questions;
+        unsigned windows;
+        Account accounts[ACCOUNTS];
+        History *histories;
+};
+
+int quota_new(Quota **ret) {
+        Quota *quota;
+
+        quota = calloc(1, sizeof(*quota));
+        if (!quota)
+                return -ENOMEM;
+
+        *ret = quota;
+        return 0;
+}
+
+Quota *quota_free(Quota *quota) {
+        History *next;
+
+        if (!quota)
+                return NULL;
+
+        for (History *history = quota->histories; history; history = next) {
+                next = history->next;
+                free(history);
+        }
+
+        free(quota);
+        return NULL;
+}
+
+/* The account of this uid, or a free one with nothing in it, or NULL where all are taken. */
+static Account *quota_find_account(Quota *quota, uid_t uid) {
+        Account *unused = NULL;
+
+        for (size_t i = 0; i < ACCOUNTS; i++) {
+                Account *account = &quota->accounts[i];
+
+                if (account->questions == 0 && account->windows == 0)
+                        unused = account;
+                else if (account->uid == uid)
+                        return account;
+        }
+
+        return unused;
+}
+
+int quota_question_begin(Quota *quota, uid_t uid) {
+        Account *account;
+
+        if (quota->questions >= QUOTA_QUESTIONS)
+                return QUOTA_TOO_MANY;
+
+        account = quota_find_account(quota, uid);
+        assert(account); /* below the caps there is always a free one */
+        if (account->questions >= QUOTA_QUESTIONS_PER_UID)
+                return QUOTA_TOO_MANY;
+
+        account->uid = uid;
+        account->questions++;
+        quota->questions++;
+        return QUOTA_OK;
+}
+
+void quota_question_done(Quota *quota, uid_t uid) {
+        Account *account = quota_find_account(quota, uid);
+
+        assert(account && account->questions > 0);
+        account->questions--;
+        quota->questions--;
+}
+
+static History *quota_find_history(Quota *quota, const char *profile) {
+        for (History *history = quota->histories; history; history = history->next)
+                if (strcmp(history->profile, profile) == 0)
+                        return history;
+
+        return NULL;
+}
+
+/* The nth newest time, from 1. */
+static uint64_t history_at(const History *history, unsigned nth) {
+        return history->times[(history->newest + HISTORY_MAX - (nth - 1)) % HISTORY_MAX];
+}
+
+static void history_add(History *history, uint64_t interval_usec, uint64_t now) {
+        history->newest = (history->newest + 1) % HISTORY_MAX;
+        history->times[history->newest] = now;
+        history->interval_usec = interval_usec;
+        if (history->used < HISTORY_MAX)
+                history->used++;
+}
+
+static void quota_drop_aged(Quota *quota, uint64_t now) {
+        History **link = &quota->histories;
+
+        while (*link) {
+                History *history = *link;
+
+                if (now - history_at(history, 1) >= history->interval_usec) {
+                        *link = history->next;
+                        free(history);
+                } else
+                        link = &history->next;
+        }
+}
+
+int quota_window_check(Quota *quota, const char *profile, unsigned count, uint64_t interval_usec,
+                       uid_t uid, uint64_t now, uint64_t *ret_retry_at) {
+        const Account *account;
+        const History *history;
+        uint64_t retry_at;
+
+        assert(count > 0 && count <= HISTORY_MAX);
+
+        if (quota->windows >= QUOTA_WINDOWS)
+                return QUOTA_TOO_MANY;
+
+        account = quota_find_account(quota, uid);
+        assert(account);
+        if (account->windows >= QUOTA_WINDOWS_PER_UID)
+                return QUOTA_TOO_MANY;
+
+        /* One more is one too many while the count-th newest is younger than the interval. */
+        history = quota_find_history(quota, profile);
+        if (!history || history->used < count)
+                return QUOTA_OK;
+
+        retry_at = history_at(history, count) + interval_usec;
+        if (now >= retry_at)
+                return QUOTA_OK;
+
+        *ret_retry_at = retry_at;
+        return QUOTA_RATE_LIMITED;
+}
+
+int quota_window_begin(Quota *quota, const char *profile, unsigned count, uint64_t interval_usec,
+                       uid_t uid, uint64_t now, uint64_t *ret_retry_at) {
+        Account *account;
+        History *history;
+        int r;
+
+        r = quota_window_check(quota, profile, count, interval_usec, uid, now, ret_retry_at);
+        if (r != QUOTA_OK)
+                return r;
+
+        quota_drop_aged(quota, now);
+
+        history = quota_find_history(quota, profile);
+        if (!history) {
+                size_t size = strlen(profile) + 1;
+
+                history = calloc(1, sizeof(*history) + size);
+                if (!history)
+                        return -ENOMEM;
+
+                memcpy(history->profile, profile, size);
+                history->next = quota->histories;
+                quota->histories = history;
+        }
+        history_add(history, interval_usec, now);
+
+        account = quota_find_account(quota, uid);
+        account->uid = uid;
+        account->windows++;
+        quota->windows++;
+        return QUOTA_OK;
+}
+
+void quota_window_done(Quota *quota, uid_t uid) {
+        Account *account = quota_find_account(quota, uid);
+
+        assert(account && account->windows > 0);
+        account->windows--;
+        quota->windows--;
+}
