@@ -4,8 +4,8 @@
 /*
  * door: the lease and the gate, opened and shut as one.
  *
- * Owns the netlink sockets. Opening and shutting are one nftables transaction each, synchronous (the
- * kernel answers before sendmsg() returns), read back and compared. While any door is open the
+ * Owns the netlink sockets. Opening and shutting are one nftables transaction each, synchronous
+ * (the kernel answers before sendmsg() returns), read back and compared. While any door is open the
  * ruleset is watched; what a foreign reload took away is put back for the remaining time.
  *
  * Several doors may be open at once, also on the same port. Doors are named by their window's id.
@@ -29,7 +29,8 @@ typedef void (*DoorCallback)(const char *window_id, DoorNews news, const char *w
 
 typedef enum DoorOutcome {
         DOOR_OK = 0,
-        DOOR_REFUSED, /* *ret_problem: the chain or feature in the way, and what to do. It is shut. */
+        DOOR_REFUSED, /* *ret_problem: the chain or feature in the way, and what to do. It is shut.
+                       */
 } DoorOutcome;
 
 /* runtime_dir must exist. Opens the sockets; changes nothing in the kernel. Where netlink or
@@ -50,13 +51,14 @@ int door_sweep(Door *door);
  * legacy: what the helper found of legacy iptables, "" if nothing.
  * *ret_gate: where it opened ("nftables: inet filter input"; "none: ..." when nothing denies and
  * there is nothing to open). Freed by the caller.
- * Returns DOOR_OK, DOOR_REFUSED with *ret_problem, or a negative errno after which it is known shut.
+ * Returns DOOR_OK, DOOR_REFUSED with *ret_problem, or a negative errno after which it is known
+ * shut.
  */
 int door_open(Door *door, const char *window_id, const Profile *profile, uint64_t deadline,
               const char *legacy, char **ret_gate, char **ret_problem);
 
-/* Shuts it, cuts the connections that it let in. 0: known shut (also if it was not open). A negative
- * errno: not known to be shut; call again. */
+/* Shuts it, cuts the connections that it let in. 0: known shut (also if it was not open). A
+ * negative errno: not known to be shut; call again. */
 int door_shut(Door *door, const char *window_id);
 
 /* Connections let in since this door opened, as far as the kernel says. */

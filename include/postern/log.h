@@ -3,14 +3,14 @@
 
 /*
  * log: to the journal with fields where stderr is connected to it ($JOURNAL_STREAM), else to stderr
- * as "<priority>text FIELD=value". Values are bounded and control bytes escaped, so that no caller can
- * forge a record.
+ * as "<priority>text FIELD=value". Values are bounded and control bytes escaped, so that no caller
+ * can forge a record.
  */
 
 #include <syslog.h>
 
-/* fields: pairs of name and value, ended by NULL; a NULL value is left out. message_id: 32 hex digits
- * or NULL. */
+/* fields: pairs of name and value, ended by NULL; a NULL value is left out. message_id: 32 hex
+ * digits or NULL. */
 void log_event(int priority, const char *message_id, const char *const *fields, const char *format,
                ...) __attribute__((format(printf, 4, 5)));
 

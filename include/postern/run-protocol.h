@@ -15,8 +15,9 @@
  *   go     deadline=                   ──▶
  *                                      ◀──   ended  status= serial_before= not_after_before=
  *                                                   serial_after= not_after_after=
- *                                      ◀──   failed  problem=          (could not start it; then hangs up)
- *   shutdown(SHUT_WR)                  ──▶           ends what it started, answers `ended`, hangs up
+ *                                      ◀──   failed  problem=          (could not start it; then
+ * hangs up) shutdown(SHUT_WR)                  ──▶           ends what it started, answers `ended`,
+ * hangs up
  *
  * profile   the profile's name; the helper reads and checks the file itself
  * version   Profile.version that the broker read; the helper refuses another
@@ -51,8 +52,8 @@ typedef struct RunPacket {
         size_t n_fields;
 } RunPacket;
 
-/* Starts a packet; adds a field ('\n' and control bytes in the value become '?'). -ENOBUFS when full:
- * checked once, by run_packet_send(). */
+/* Starts a packet; adds a field ('\n' and control bytes in the value become '?'). -ENOBUFS when
+ * full: checked once, by run_packet_send(). */
 void run_packet_begin(RunPacket *packet, const char *word);
 void run_packet_add(RunPacket *packet, const char *key, const char *format, ...)
         __attribute__((format(printf, 3, 4)));

@@ -4,9 +4,9 @@
 /*
  * runner: starts the root helper for a renewal, watches it, and ends it with everything it started.
  *
- * The helper is reached over one SOCK_SEQPACKET connection (run-protocol.h); here by socketpair, fork
- * and exec. Everything is asynchronous: a Run reports through one callback, which names the window by
- * its id. The callback may call run_free() on the Run it is called for.
+ * The helper is reached over one SOCK_SEQPACKET connection (run-protocol.h); here by socketpair,
+ * fork and exec. Everything is asynchronous: a Run reports through one callback, which names the
+ * window by its id. The callback may call run_free() on the Run it is called for.
  */
 
 #include <postern/profile.h>
@@ -39,20 +39,21 @@ typedef struct RunnerEvent {
 
 typedef void (*RunnerCallback)(const char *window_id, const RunnerEvent *event, void *userdata);
 
-/* helper_path: absolute. config_dir and allow_sticky_parents are handed to the helper as options. */
+/* helper_path: absolute. config_dir and allow_sticky_parents are handed to the helper as options.
+ */
 int runner_new(Runner **ret, sd_event *event, const char *helper_path, const char *config_dir,
                bool allow_sticky_parents, RunnerCallback callback, void *userdata);
 Runner *runner_free(Runner *runner);
 
-/* Starts a helper and sends `renew`. RUNNER_READY or RUNNER_LOST follows, never from inside this call.
- * Negative errno: nothing was started. */
+/* Starts a helper and sends `renew`. RUNNER_READY or RUNNER_LOST follows, never from inside this
+ * call. Negative errno: nothing was started. */
 int run_start(Runner *runner, const char *window_id, const Profile *profile, Run **ret);
 
 /* Sends `go`. deadline_usec: CLOCK_REALTIME. RUNNER_ENDED or RUNNER_LOST follows. */
 int run_go(Run *run, uint64_t deadline_usec);
 
-/* Hangs up. RUNNER_ENDED or RUNNER_LOST follows, within RUN_STOP_LIMIT at the latest: after that the
- * helper and its cgroup are killed. Calling it twice does nothing more. */
+/* Hangs up. RUNNER_ENDED or RUNNER_LOST follows, within RUN_STOP_LIMIT at the latest: after that
+ * the helper and its cgroup are killed. Calling it twice does nothing more. */
 void run_stop(Run *run);
 
 /* Kills what is left, reports nothing more. Takes NULL; returns NULL. */

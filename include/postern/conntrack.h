@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+
+/*
+ * conntrack: ends the connections that came in through a window.
+ *
+ * The tables cut a connection at its next packet, but only while they stand. Before they go,
+ * whatever a window let in is ended for good: the local socket is destroyed, so that it cannot
+ * speak first and come back as a connection of the host's own, and the conntrack entry is deleted,
+ * so that the host's `ct state established accept` no longer knows it.
+ */
+
+#include <postern/netlink.h>
+#include <postern/profile.h>
+#include <postern/rule.h>
+
+typedef struct ConntrackCut {
+        unsigned entries; /* deleted */
+        unsigned sockets; /* destroyed */
+} ConntrackCut;
+
+/*
+ * Ends every connection that carries one of the labels, except those to one of `keep` (ports that
+ * another window has open).
+ *
+ * dump and cut: two netfilter sockets. Entries that go by themselves meanwhile are no error. 0, or
+ * the first negative errno after having gone through all of them.
+ */
+int conntrack_cut(Netlink *dump, Netlink *cut, const Label *labels, const Port *keep, size_t n_keep,
+                  ConntrackCut *ret);
+
+/* Every label bit that any connection carries. */
+int conntrack_labels(Netlink *dump, Label *ret);

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+
+/*
+ * installation: brings the kernel to what is wished for: lease, guard and gate rules together.
+ *
+ * One function for opening, shutting and mending: it reads the ruleset, works out what should
+ * stand, replaces what is ours in one transaction made for just that generation, and reads it back.
+ */
+
+#include <postern/gate-nftables.h>
+#include <postern/lease.h>
+#include <postern/netlink.h>
+
+enum { INSTALLATION_TRIES = 8 };
+
+typedef struct Installation {
+        Netlink owner; /* owns the lease: when it goes, every door is shut */
+        Netlink query; /* dumps */
+        Netlink cut;   /* conntrack deletions during a dump */
+        Batch batch;
+        int runtime_fd;
+        bool marked; /* marks are drawn */
+        bool noted;  /* and their label is noted in runtime_fd */
+        LeaseMarks marks;
+
+        /* connections let in, summed over guards that were wiped and built anew */
+        uint64_t admitted;
+        uint64_t admitted_raw;
+        uint64_t admitted_ended; /* so many were there when the last walk ended them */
+        bool guard_wiped; /* since then the guard was gone for a while: the sum may lack some */
+} Installation;
+
+/* One window as it should stand. */
+typedef struct InstallationWish {
+        const Profile *profile; /* ports, chain, precedence */
+        const char *legacy;
+        LeaseWindow window;
+        bool leased; /* in: keep a lease even if nothing denies just now; out: it has one */
+
+        /* out */
+        char *gate;    /* where the rules are, for a person; owned by the caller */
+        char *problem; /* why this one cannot be opened; owned by the caller */
+} InstallationWish;
+
+typedef enum InstallationOutcome {
+        INSTALLATION_OK = 0,
+        INSTALLATION_REFUSED, /* a wish's problem is set; nothing was changed */
+} InstallationOutcome;
+
+/* runtime_dir: where the label in use is noted, for the sweep after a crash. Succeeds without
+ * CAP_NET_ADMIN or netlink; then the others fail. */
+int installation_init(Installation *ret, const char *runtime_dir);
+/* Everything is shut when this returns. */
+void installation_deinit(Installation *installation);
+
+/* The wishes and nothing else stand when this returns INSTALLATION_OK. The guard is left when there
+ * are no more wishes: it goes with installation_clear(). After a negative errno the state is not
+ * known: call installation_drop(). */
+int installation_apply(Installation *installation, InstallationWish *wishes, size_t n_wishes);
+
+/* Does all of it stand, just where it belongs? 1, 0 or a negative errno. */
+int installation_stands(Installation *installation, InstallationWish *wishes, size_t n_wishes);
+
+/* Shuts everything, now, without memory: closes the owning socket. Opens a new one if it can. */
+void installation_drop(Installation *installation);
+
+/* What applying a wish for this profile would do: a GateOutcome or a negative errno. Changes
+ * nothing. The plan's strings are the ruleset's, which the caller frees. */
+int installation_check(Installation *installation, const Profile *profile, const char *legacy,
+                       Ruleset **ret_ruleset, GatePlan *ret_plan, char **ret_problem);
+
+/* Ends connections that a window let in, except to ports that others keep open. */
+int installation_cut(Installation *installation, const Port *keep, size_t n_keep);
+
+/* With no wish left: ends the connections, then takes away guard and note. */
+int installation_clear(Installation *installation);
+
+/* What an earlier broker left. -EBUSY: a broker that lives owns the lease. */
+int installation_sweep(Installation *installation);
+
+/* Connections let in since the beginning, as far as known. */
+uint64_t installation_admitted(Installation *installation);
+
+/* A negative errno in words: what lacks and what to do. Static text. */
+const char *installation_explain(int error);

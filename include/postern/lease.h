@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+
+/*
+ * lease: our own two nftables tables, which say what packets belong to an open window.
+ *
+ * Table `postern` is owned by the broker's netlink socket: the kernel deletes it when that goes,
+ * however it goes. It holds one set per window with the ports, each element with a timeout, and
+ * labels new connections to them W (wanted). The host's gate rule turns W into G (let in by the
+ * gate). Every packet of a G connection whose port is in a set gets a stamp; a G packet without the
+ * stamp is cut. Table `postern_guard` outlives the broker, holds no port, and cuts the same way.
+ */
+
+#include <libnftnl/chain.h>
+#include <libnftnl/set.h>
+#include <libnftnl/table.h>
+#include <postern/profile.h>
+#include <postern/rule.h>
+#include <postern/ruleset.h>
+
+#define LEASE_TABLE "postern"
+#define GUARD_TABLE "postern_guard"
+
+/* Drawn at random per broker start, from bits that nothing else on the host uses. */
+typedef struct LeaseMarks {
+        Label wanted; /* W */
+        Label gated;  /* G */
+        Label cut;    /* C: its answers are cut, too */
+        uint32_t stamp;
+} LeaseMarks;
+
+/* used: label bits that are taken. -ENOSPC when fewer than three are left. */
+int lease_draw_marks(const Label *used, LeaseMarks *ret);
+
+enum {
+        LEASE_WINDOWS_MAX = 16,
+        LEASE_TIMEOUT_MIN_MSEC = 1000,    /* shorter ones never expired on older kernels */
+        LEASE_TIMEOUT_MAX_MSEC = 3600000, /* no profile allows more */
+        LEASE_ID_MAX = 32,
+};
+
+typedef struct LeaseWindow {
+        char id[LEASE_ID_MAX]; /* the window's, and its set's name */
+        Port ports[PROFILE_PORTS_MAX];
+        size_t n_ports;
+        uint64_t timeout_msec;
+} LeaseWindow;
+
+/* A table with its chains, sets and rules as it should stand in the kernel. */
+typedef struct Blueprint {
+        struct nftnl_table *table;
+        struct nftnl_chain *chains[4];
+        size_t n_chains;
+        struct nftnl_set *sets[LEASE_WINDOWS_MAX];
+        size_t n_sets;
+        struct nftnl_rule *rules[8 + 2 * LEASE_WINDOWS_MAX];
+        size_t n_rules;
+} Blueprint;
+
+Blueprint *blueprint_free(Blueprint *blueprint);
+DEFINE_CLEANUP(Blueprint, blueprint_free);
+
+/* -EINVAL for a timeout outside the limits above, however it came about; -ENOMEM. */
+int lease_draw(const LeaseMarks *marks, const LeaseWindow *windows, size_t n_windows,
+               Blueprint **ret);
+int guard_draw(const LeaseMarks *marks, Blueprint **ret);
+
+/* Adds all of it to a batch. */
+void blueprint_add(const Blueprint *blueprint, Batch *batch, Netlink *netlink);
+/* Does the ruleset have the table with just these chains and rules? (Sets: lease_verify_sets.) */
+bool blueprint_stands(const Blueprint *blueprint, const Ruleset *ruleset);
+
+/* Reads the sets back: each port is there, expires no later than timeout_msec from now, and no
+ * other. 0, -ENOENT if something is missing or more than asked for, or another negative errno. */
+int lease_verify_sets(Netlink *netlink, const LeaseWindow *windows, size_t n_windows);
+
+/* Connections let in so far, as the guard's counter has them; 0 without a guard. */
+uint64_t guard_admitted(const Ruleset *ruleset);
+/* The same, read from the kernel: 0 or a negative errno. */
+int guard_read_admitted(Netlink *netlink, uint64_t *ret);

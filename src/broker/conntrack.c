@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+
+/*
+ * One walk over the conntrack table; each entry of ours is ended as it comes by, over sockets of
+ * their own, so that nothing has to be remembered and memory cannot run out.
+ */
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/inet_diag.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netfilter/nfnetlink_conntrack.h>
+#include <linux/sock_diag.h>
+#include <netinet/in.h>
+#include <postern/conntrack.h>
+#include <string.h>
+
+typedef struct Endpoint {
+        uint8_t address[16];
+        uint16_t port; /* network byte order */
+} Endpoint;
+
+typedef struct Tuple {
+        uint8_t protocol;
+        Endpoint source, destination;
+} Tuple;
+
+typedef struct Entry {
+        uint8_t family;
+        Label labels;
+        Tuple original, reply;
+        /* The attributes that name it, as the kernel gave them. */
+        const struct nlattr *original_attribute, *zone, *id;
+} Entry;
+
+typedef struct Walk {
+        Netlink *cut;
+        Netlink *sockets; /* not open when the kernel has no sock_diag */
+        const Label *labels;
+        const Port *keep;
+        size_t n_keep;
+        ConntrackCut done;
+        int error;
+} Walk;
+
+static void take_address(const struct nlattr *attribute, Endpoint *endpoint) {
+        size_t size = mnl_attr_get_payload_len(attribute);
+
+        if (size <= sizeof(endpoint->address))
+                memcpy(endpoint->address, mnl_attr_get_payload(attribute), size);
+}
+
+static void read_tuple(const struct nlattr *nest, Tuple *ret) {
+        const struct nlattr *part, *attribute;
+
+        mnl_attr_for_each_nested(part, nest) {
+                mnl_attr_for_each_nested(attribute, part) {
+                        uint16_t type = mnl_attr_get_type(attribute);
+                        size_t size = mnl_attr_get_payload_len(attribute);
+
+                        if (mnl_attr_get_type(part) == CTA_TUPLE_IP) {
+                                if (type == CTA_IP_V4_SRC || type == CTA_IP_V6_SRC)
+                                        take_address(attribute, &ret->source);
+                                else if (type == CTA_IP_V4_DST || type == CTA_IP_V6_DST)
+                                        take_address(attribute, &ret->destination);
+                        } else if (mnl_attr_get_type(part) == CTA_TUPLE_PROTO) {
+                                if (type == CTA_PROTO_NUM && size >= 1)
+                                        ret->protocol = mnl_attr_get_u8(attribute);
+                                else if (type == CTA_PROTO_SRC_PORT && size >= 2)
+                                        ret->source.port = mnl_attr_get_u16(attribute);
+                                else if (type == CTA_PROTO_DST_PORT && size >= 2)
+                                        ret->destination.port = mnl_attr_get_u16(attribute);
+                        }
+                }
+        }
+}
+
+static void read_entry(const struct nlmsghdr *message, Entry *ret) {
+        const struct nfgenmsg *generic = mnl_nlmsg_get_payload(message);
+        const struct nlattr *attribute;
+
+        *ret = (Entry){.family = generic->nfgen_family};
+        mnl_attr_for_each(attribute, message, sizeof(*generic)) {
+                switch (mnl_attr_get_type(attribute)) {
+                case CTA_LABELS:
+                        if (mnl_attr_get_payload_len(attribute) == LABEL_SIZE)
+                                memcpy(ret->labels.bytes, mnl_attr_get_payload(attribute),
+                                       LABEL_SIZE);
+                        break;
+                case CTA_TUPLE_ORIG:
+                        ret->original_attribute = attribute;
+                        read_tuple(attribute, &ret->original);
+                        break;
+                case CTA_TUPLE_REPLY:
+                        read_tuple(attribute, &ret->reply);
+                        break;
+                case CTA_ZONE:
+                        ret->zone = attribute;
+                        break;
+                case CTA_ID:
+                        ret->id = attribute;
+                        break;
+                default:
+                        break;
+                }
+        }
+}
+
+static void put_copy(struct nlmsghdr *message, const struct nlattr *attribute) {
+        if (attribute)
+                mnl_attr_put(message, attribute->nla_type, mnl_attr_get_payload_len(attribute),
+                             mnl_attr_get_payload(attribute));
+}
+
+static int delete_entry(Netlink *netlink, const Entry *entry) {
+        char buffer[1024] __attribute__((aligned(NLMSG_ALIGNTO)));
+        struct nfgenmsg *generic;
+        struct nlmsghdr *request;
+
+        request = mnl_nlmsg_put_header(buffer);
+        request->nlmsg_type = (NFNL_SUBSYS_CTNETLINK << 8) | IPCTNL_MSG_CT_DELETE;
+        generic = mnl_nlmsg_put_extra_header(request, sizeof(*generic));
+        generic->nfgen_family = entry->family;
+        put_copy(request, entry->original_attribute);
+        put_copy(request, entry->zone);
+        put_copy(request, entry->id); /* not another one that took its place */
+        return netlink_request(netlink, request);
+}
+
+/* The server's socket: in the reply's tuple it is the source, whatever was rewritten on the way. */
+static int destroy_socket(Netlink *netlink, const Entry *entry) {
+        char buffer[1024] __attribute__((aligned(NLMSG_ALIGNTO)));
+        struct inet_diag_req_v2 *destroy;
+        struct nlmsghdr *request;
+
+        request = mnl_nlmsg_put_header(buffer);
+        request->nlmsg_type = SOCK_DESTROY;
+        destroy = mnl_nlmsg_put_extra_header(request, sizeof(*destroy));
+        destroy->sdiag_family = entry->family;
+        destroy->sdiag_protocol = IPPROTO_TCP;
+        destroy->idiag_states = UINT32_MAX;
+        destroy->id.idiag_sport = entry->reply.source.port;
+        destroy->id.idiag_dport = entry->reply.destination.port;
+        memcpy(destroy->id.idiag_src, entry->reply.source.address, 16);
+        memcpy(destroy->id.idiag_dst, entry->reply.destination.address, 16);
+        destroy->id.idiag_cookie[0] = INET_DIAG_NOCOOKIE;
+        destroy->id.idiag_cookie[1] = INET_DIAG_NOCOOKIE;
+        return netlink_request(netlink, request);
+}
+
+static bool port_is_kept(const Walk *walk, const Tuple *tuple) {
+        for (size_t i = 0; i < walk->n_keep; i++)
+                if (walk->keep[i].protocol == (Protocol) tuple->protocol &&
+                    htons(walk->keep[i].number) == tuple->destination.port)
+                        return true;
+        return false;
+}
+
+static int cut_entry(const struct nlmsghdr *message, void *userdata) {
+        Walk *walk = userdata;
+        Entry entry;
+        int r;
+
+        read_entry(message, &entry);
+        /* The reply's source is the port that the input hook saw: a redirect is already in it. */
+        if (!label_intersects(&entry.labels, walk->labels) ||
+            port_is_kept(walk, &(Tuple){.protocol = entry.reply.protocol,
+                                        .destination = entry.reply.source}))
+                return 0;
+
+        /* The socket first: its reset still goes out over the entry. */
+        if (entry.original.protocol == IPPROTO_TCP && walk->sockets->socket &&
+            destroy_socket(walk->sockets, &entry) == 0)
+                walk->done.sockets++;
+        r = delete_entry(walk->cut, &entry);
+        if (r == 0)
+                walk->done.entries++;
+        else if (r != -ENOENT && walk->error == 0)
+                walk->error = r;
+        return 0;
+}
+
+static int walk_conntrack(Netlink *dump, NetlinkCallback callback, void *userdata) {
+        char buffer[256] __attribute__((aligned(NLMSG_ALIGNTO)));
+        struct nfgenmsg *generic;
+        struct nlmsghdr *request;
+
+        request = mnl_nlmsg_put_header(buffer);
+        request->nlmsg_type = (NFNL_SUBSYS_CTNETLINK << 8) | IPCTNL_MSG_CT_GET;
+        generic = mnl_nlmsg_put_extra_header(request, sizeof(*generic));
+        generic->nfgen_family = AF_UNSPEC;
+        return netlink_query(dump, request, NLM_F_DUMP, callback, userdata);
+}
+
+int conntrack_cut(Netlink *dump, Netlink *cut, const Label *labels, const Port *keep, size_t n_keep,
+                  ConntrackCut *ret) {
+        Netlink sockets = {};
+        Walk walk = {
+                .cut = cut,
+                .sockets = &sockets,
+                .labels = labels,
+                .keep = keep,
+                .n_keep = n_keep,
+        };
+        int r;
+
+        /* Without sock_diag the entries still go. */
+        (void) netlink_open(&sockets, NETLINK_SOCK_DIAG);
+        r = walk_conntrack(dump, cut_entry, &walk);
+        netlink_close(&sockets);
+        ret->entries += walk.done.entries;
+        ret->sockets += walk.done.sockets;
+        return r < 0 ? r : walk.error;
+}
+
+static int take_labels(const struct nlmsghdr *message, void *userdata) {
+        Entry entry;
+
+        read_entry(message, &entry);
+        label_add(userdata, &entry.labels);
+        return 0;
+}
+
+int conntrack_labels(Netlink *dump, Label *ret) {
+        Label labels = {};
+        int r;
+
+        r = walk_conntrack(dump, take_labels, &labels);
+        if (r < 0)
+                return r;
+        *ret = labels;
+        return 0;
+}
