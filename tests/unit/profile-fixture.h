@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <limits.h>
+#include <postern/profile.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -70,7 +71,11 @@ static inline int remove_config_dir(void **state) {
         return 0;
 }
 
+static inline int load(const char *name, Profile **ret, char **ret_problem) {
+        return profile_load(config_dir, name, PROFILE_ALLOW_STICKY_PARENTS, ret, ret_problem);
+}
+
 static inline void assert_contains(const char *text, const char *part) {
-        if (!strstr(text, part))
-                fail_msg("\"%s\" does not contain \"%s\"", text, part);
+        if (!text || !strstr(text, part))
+                fail_msg("\"%s\" does not contain \"%s\"", text ? text : "", part);
 }
