@@ -29,6 +29,9 @@ step() {
     printf '\n== %s\n' "$*"
 }
 
+# not another Python's meson, nor another Python for meson
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin PYTHONDONTWRITEBYTECODE=1
+
 need_root() {
     [[ $(id -u) -eq 0 ]] || die "must be run as root: it makes namespaces, firewalls and users"
 }
@@ -46,16 +49,16 @@ install_packages() {
     apt-get install -q -y --no-install-recommends "${missing[@]}" || die "could not install ${missing[*]}"
 }
 
-# build DIRECTORY [MESON OPTION]...: CC is the compiler. A directory that is there is brought up to date.
+# build DIRECTORY [MESON OPTION]...: CC is the compiler. A directory that was set up in the same way is
+# brought up to date, any other made anew.
 build() {
-    local directory=$1
+    local directory=$1 wanted="$CC ${*:2}"
     shift
-    # not another Python's meson, nor another Python for meson
-    PATH=/usr/sbin:/usr/bin:/sbin:/bin
-    if [[ ! -f $directory/build.ninja ]]; then
+    if [[ ! -f $directory/build.ninja || $(cat "$directory/set-up-as" 2>/dev/null) != "$wanted" ]]; then
         rm -rf "$directory"
-        meson setup "$directory" "$@" >"$directory.log" || { cat "$directory.log"; die "meson setup $directory failed"; }
-        rm -f "$directory.log"
+        meson setup "$directory" "$@" >"$directory.log" 2>&1 || { cat "$directory.log"; die "meson setup $directory failed"; }
+        mv "$directory.log" "$directory/setup.log"
+        echo "$wanted" >"$directory/set-up-as"
     fi
     ninja -C "$directory" --quiet || die "building $directory failed"
 }
