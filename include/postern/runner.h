@@ -9,6 +9,7 @@
  * window by its id. The callback may call run_free() on the Run it is called for.
  */
 
+#include <postern/output.h>
 #include <postern/profile.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -55,6 +56,11 @@ int run_go(Run *run, uint64_t deadline_usec);
 /* Hangs up. RUNNER_ENDED or RUNNER_LOST follows, within RUN_STOP_LIMIT at the latest: after that
  * the helper and its cgroup are killed. Calling it twice does nothing more. */
 void run_stop(Run *run);
+
+/* The last lines it printed, see output_tail(); and the whole of it, which is the caller's from
+ * then on. */
+int run_output_tail(const Run *run, size_t lines, const char ***ret);
+Output *run_take_output(Run *run);
 
 /* Kills what is left, reports nothing more. Takes NULL; returns NULL. */
 Run *run_free(Run *run);

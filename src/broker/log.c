@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+
+/*
+ * One record per event, to the journal or to stderr. Bounded buffers on the stack: saying that
+ * memory ran out must not need memory.
+ */
+
+#include <errno.h>
+#include <inttypes.h>
+#include <postern/cleanup.h>
+#include <postern/log.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <systemd/sd-journal.h>
+
+#define LOG_IDENTIFIER "posternd"
+
+enum {
+        LOG_TEXT_MAX = 1536,
+        LOG_VALUE_MAX = 256,
+        LOG_FIELDS_MAX = 12,
+};
+
+/* Is stderr the very stream that systemd named? A shell started from a unit inherits the variable,
+ * not the stream. */
+static bool log_has_journal(void) {
+        static int known = -1;
+        const char *stream;
+        struct stat st;
+        uint64_t device, inode;
+
+        if (known >= 0)
+                return known;
+
+        stream = getenv("JOURNAL_STREAM");
+        known = stream && sscanf(stream, "%" SCNu64 ":%" SCNu64, &device, &inode) == 2 &&
+                fstat(STDERR_FILENO, &st) >= 0 && st.st_dev == device && st.st_ino == inode;
+        return known;
+}
+
+/* Copies with control bytes, backslashes in a value and (where it must be one word) blanks as \xHH.
+ * Returns the length; what does not fit is left out. */
+static size_t log_escape(char *ret, size_t size, const char *text, bool word) {
+        static const char digits[] = "0123456789abcdef";
+        size_t n = 0;
+
+        for (const unsigned char *p = (const unsigned char *) text; *p; p++) {
+                if (*p < 0x20 || *p == 0x7f || (word && (*p == ' ' || *p == '\\'))) {
+                        if (n + 4 >= size)
+                                break;
+                        ret[n++] = '\\';
+                        ret[n++] = 'x';
+                        ret[n++] = digits[*p >> 4];
+                        ret[n++] = digits[*p & 15];
+                } else {
+                        if (n + 1 >= size)
+                                break;
+                        ret[n++] = (char) *p;
+                }
+        }
+
+        ret[n] = 0;
+        return n;
+}
+
+static void log_to_journal(int priority, const char *message_id, const char *const *fields,
+                           const char *text) {
+        char store[LOG_FIELDS_MAX][LOG_VALUE_MAX];
+        char message[LOG_TEXT_MAX + sizeof("MESSAGE=")], level[] = "PRIORITY=6";
+        struct iovec iov[LOG_FIELDS_MAX + 4];
+        int n = 0, n_store = 0, length;
+
+        length = snprintf(message, sizeof(message), "MESSAGE=%s", text);
+        iov[n++] = (struct iovec){message, (size_t) length};
+        level[sizeof("PRIORITY=") - 1] = (char) ('0' + (priority & 7));
+        iov[n++] = (struct iovec){level, sizeof(level) - 1};
+        iov[n++] = (struct iovec){(char *) "SYSLOG_IDENTIFIER=" LOG_IDENTIFIER,
+                                  sizeof("SYSLOG_IDENTIFIER=" LOG_IDENTIFIER) - 1};
+
+        if (message_id) {
+                length = snprintf(store[n_store], LOG_VALUE_MAX, "MESSAGE_ID=%s", message_id);
+                iov[n++] = (struct iovec){store[n_store++], (size_t) length};
+        }
+        for (size_t i = 0; fields && fields[i] && n_store < LOG_FIELDS_MAX; i += 2) {
+                size_t prefix;
+
+                if (!fields[i + 1])
+                        continue;
+                prefix = (size_t) snprintf(store[n_store], LOG_VALUE_MAX, "%s=", fields[i]);
+                if (prefix >= LOG_VALUE_MAX)
+                        continue;
+                prefix += log_escape(store[n_store] + prefix, LOG_VALUE_MAX - prefix, fields[i + 1],
+                                     false);
+                iov[n++] = (struct iovec){store[n_store++], prefix};
+        }
+
+        (void) sd_journal_sendv(iov, n);
+}
+
+static void log_to_stderr(int priority, const char *message_id, const char *const *fields,
+                          const char *text) {
+        char line[LOG_TEXT_MAX + LOG_FIELDS_MAX * LOG_VALUE_MAX];
+        size_t n;
+
+        n = (size_t) snprintf(line, sizeof(line), "<%i>%s", priority & 7, text);
+        if (message_id)
+                n += (size_t) snprintf(line + n, sizeof(line) - n, " MESSAGE_ID=%s", message_id);
+        for (size_t i = 0; fields && fields[i]; i += 2) {
+                char value[LOG_VALUE_MAX];
+                int r;
+
+                if (!fields[i + 1])
+                        continue;
+                (void) log_escape(value, sizeof(value), fields[i + 1], true);
+                r = snprintf(line + n, sizeof(line) - n, " %s=%s", fields[i], value);
+                if (r < 0 || (size_t) r >= sizeof(line) - n - 1)
+                        break;
+                n += (size_t) r;
+        }
+        line[n++] = '\n';
+
+        /* one write, so that a record is never mixed with the helper's, which has the same stderr
+         */
+        while (write(STDERR_FILENO, line, n) < 0 && errno == EINTR)
+                continue;
+}
+
+void log_event(int priority, const char *message_id, const char *const *fields, const char *format,
+               ...) {
+        char raw[LOG_TEXT_MAX], text[LOG_TEXT_MAX];
+        va_list arguments;
+
+        va_start(arguments, format);
+        (void) vsnprintf(raw, sizeof(raw), format, arguments);
+        va_end(arguments);
+        (void) log_escape(text, sizeof(text), raw, false);
+
+        if (log_has_journal())
+                log_to_journal(priority, message_id, fields, text);
+        else
+                log_to_stderr(priority, message_id, fields, text);
+}

@@ -1,0 +1,439 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+
+/* Runs the effects of one window; see renewal.h. */
+
+#include <errno.h>
+#include <inttypes.h>
+#include <postern/broker.h>
+#include <postern/cleanup.h>
+#include <postern/clock.h>
+#include <postern/hint.h>
+#include <postern/log.h>
+#include <string.h>
+#include <sys/random.h>
+
+#define RENEWAL_TIMER_ACCURACY_USEC 1000
+
+static void renewal_log(const Renewal *renewal, int priority, const char *message_id,
+                        const char *format, const char *text) {
+        const char *const fields[] = {"POSTERN_PROFILE", renewal->profile->name, "POSTERN_WINDOW",
+                                      renewal->id, NULL};
+
+        log_event(priority, message_id, fields, "%s%s", format, text);
+}
+
+static int renewal_new_id(const Broker *broker, char ret[RENEWAL_ID_SIZE]) {
+        uint8_t random[6];
+
+        do {
+                if (getrandom(random, sizeof(random), GRND_NONBLOCK) != sizeof(random))
+                        return -EAGAIN;
+                (void) snprintf(ret, RENEWAL_ID_SIZE, "w%02x%02x%02x%02x%02x%02x", random[0],
+                                random[1], random[2], random[3], random[4], random[5]);
+        } while (broker_find(broker, ret));
+
+        return 0;
+}
+
+/* The first text is the cause; what follows from it is not. */
+static void renewal_note_problem(Renewal *renewal, const char *problem) {
+        if (!renewal->problem && problem && *problem)
+                renewal->problem = strdup(problem);
+}
+
+static void renewal_post(Renewal *renewal, const WindowEvent *event) {
+        /* A lost answer would leave a door in an unknown state. It cannot happen; if it does, dying
+         * is what shuts every door. */
+        if (renewal->n_queue >= RENEWAL_QUEUE_MAX)
+                abort();
+        renewal->queue[renewal->n_queue++] = *event;
+}
+
+static void renewal_post_step(Renewal *renewal, WindowEventType type) {
+        renewal_post(renewal, &(WindowEvent){.type = type, .step = renewal->window.door_step});
+}
+
+static void renewal_shut_door(Renewal *renewal) {
+        int r;
+
+        (void) renewal_poll_admitted(renewal);
+        r = door_shut(renewal->broker->door, renewal->id);
+        if (r < 0) {
+                renewal_log(renewal, LOG_ERR, NULL,
+                            "The door is not known to be shut, trying again: ", strerror(-r));
+                renewal_post_step(renewal, EVENT_DOOR_SHUT_FAILED);
+        } else
+                renewal_post_step(renewal, EVENT_DOOR_SHUT);
+}
+
+static void renewal_open_door(Renewal *renewal) {
+        _cleanup_free_ char *gate = NULL, *problem = NULL;
+        int r;
+
+        r = door_open(renewal->broker->door, renewal->id, renewal->profile,
+                      renewal->window.deadline, renewal->legacy ? renewal->legacy : "", &gate,
+                      &problem);
+        if (r == DOOR_OK) {
+                free(renewal->gate);
+                renewal->gate = TAKE_POINTER(gate);
+                renewal_post_step(renewal, EVENT_DOOR_OPENED);
+                return;
+        }
+
+        if (r < 0)
+                renewal_note_problem(renewal,
+                                     r == -ENOMEM ? "Memory ran out while opening the firewall."
+                                                  : "The kernel refused to change the firewall; "
+                                                    "the service's log says more.");
+        else
+                renewal_note_problem(renewal, problem);
+        renewal_log(renewal, LOG_WARNING, NULL, "The door was not opened: ",
+                    r < 0     ? strerror(-r)
+                    : problem ? problem
+                              : "no reason given");
+        renewal_post_step(renewal, EVENT_DOOR_REFUSED);
+}
+
+static void renewal_lose_run(Renewal *renewal, const char *problem) {
+        renewal_note_problem(renewal, problem);
+        renewal->run = run_free(renewal->run);
+        renewal_post(renewal, &(WindowEvent){.type = EVENT_RUN_LOST});
+}
+
+static void renewal_start_run(Renewal *renewal) {
+        int r = run_start(renewal->broker->runner, renewal->id, renewal->profile, &renewal->run);
+
+        if (r < 0) {
+                renewal_log(renewal, LOG_ERR, NULL, "Cannot start postern-run: ", strerror(-r));
+                renewal_lose_run(renewal, "The helper postern-run could not be started; the "
+                                          "service's log says why.");
+        }
+}
+
+static void renewal_go(Renewal *renewal) {
+        uint64_t now = clock_now(CLOCK_BOOTTIME);
+        uint64_t left = renewal->window.deadline > now ? renewal->window.deadline - now : 0;
+        int r = run_go(renewal->run, clock_now(CLOCK_REALTIME) + left);
+
+        if (r < 0) {
+                renewal_log(renewal, LOG_ERR, NULL, "Cannot talk to postern-run: ", strerror(-r));
+                renewal_lose_run(renewal,
+                                 "The helper postern-run did not take the order to start.");
+        }
+}
+
+static void renewal_stop_run(Renewal *renewal) {
+        if (renewal->run)
+                run_stop(renewal->run);
+        else
+                renewal_post(renewal, &(WindowEvent){.type = EVENT_RUN_LOST});
+}
+
+static void renewal_note_times(Renewal *renewal) {
+        const Window *window = &renewal->window;
+        uint64_t boot = clock_now(CLOCK_BOOTTIME), real = clock_now(CLOCK_REALTIME);
+
+        if (window->deadline && !renewal->deadline)
+                renewal->deadline = real + window->deadline - boot;
+        if (window->opened_at && !renewal->opened_at)
+                renewal->opened_at = real - boot + window->opened_at;
+        if (window->closed_at && !renewal->closed_at)
+                renewal->closed_at = real - boot + window->closed_at;
+}
+
+static void renewal_run_effects(Renewal *renewal, unsigned effects) {
+        if (effects & EFFECT_SHUT_DOOR)
+                renewal_shut_door(renewal);
+        if (effects & EFFECT_STOP_RUN)
+                renewal_stop_run(renewal);
+        if (effects & EFFECT_START_RUN)
+                renewal_start_run(renewal);
+        if (effects & EFFECT_OPEN_DOOR)
+                renewal_open_door(renewal);
+        if (effects & EFFECT_GO)
+                renewal_go(renewal);
+
+        renewal_note_times(renewal);
+        if (renewal->window.result != RESULT_NONE && !renewal->hint)
+                renewal->hint = hint_new(renewal);
+
+        if (effects & EFFECT_ANNOUNCE_OPEN)
+                broker_on_opened(renewal);
+        if (effects & EFFECT_CHANGED)
+                broker_on_changed(renewal);
+        if (effects & EFFECT_ANNOUNCE_CLOSED)
+                broker_on_closed(renewal);
+        if (effects & EFFECT_FORGET)
+                renewal->forgotten = true;
+}
+
+static void renewal_set_timer(Renewal *renewal) {
+        uint64_t wakeup = renewal->forgotten ? 0 : window_wakeup(&renewal->window);
+        int r;
+
+        if (wakeup == WINDOW_NEVER) {
+                (void) sd_event_source_set_enabled(renewal->timer, SD_EVENT_OFF);
+                return;
+        }
+
+        r = sd_event_source_set_time(renewal->timer, wakeup);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(renewal->timer, SD_EVENT_ONESHOT);
+        if (r < 0)
+                renewal_log(renewal, LOG_CRIT, NULL,
+                            "Cannot set the window's timer; the kernel's own closes it: ",
+                            strerror(-r));
+}
+
+void renewal_deliver(Renewal *renewal, const WindowEvent *event) {
+        renewal_post(renewal, event);
+        if (renewal->delivering)
+                return;
+
+        renewal->delivering = true;
+        while (renewal->n_queue > 0) {
+                WindowEvent next = renewal->queue[0];
+                unsigned effects;
+
+                renewal->n_queue--;
+                memmove(renewal->queue, renewal->queue + 1,
+                        renewal->n_queue * sizeof(renewal->queue[0]));
+                effects = window_step(&renewal->window, &next, clock_now(CLOCK_BOOTTIME),
+                                      &renewal->window);
+                renewal_run_effects(renewal, effects);
+        }
+        renewal->delivering = false;
+
+        renewal_set_timer(renewal);
+}
+
+void renewal_deliver_type(Renewal *renewal, WindowEventType type) {
+        renewal_deliver(renewal, &(WindowEvent){.type = type});
+}
+
+/* The only place where a renewal goes while the daemon runs, so that whoever delivers an event, or
+ * walks the list, may rely on it. */
+static int renewal_on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
+        Renewal *renewal = userdata;
+
+        if (!renewal->forgotten)
+                renewal_deliver_type(renewal, EVENT_TICK);
+        if (renewal->forgotten)
+                broker_forget(renewal);
+        return 0;
+}
+
+void renewal_expire(Renewal *renewal) {
+        renewal->forgotten = true;
+        renewal_set_timer(renewal);
+}
+
+/* exit 0 is told apart by the certificate alone: ACME clients exit 0 when nothing was due. */
+static WindowResult renewal_judge(const Renewal *renewal, const RunnerEvent *event) {
+        if (event->exit_status != 0)
+                return RESULT_FAILED;
+        if (!renewal->profile->certificate)
+                return RESULT_SUCCESS;
+        if (event->not_after_before != event->not_after_after ||
+            strcmp(event->serial_before ? event->serial_before : "",
+                   event->serial_after ? event->serial_after : "") != 0)
+                return RESULT_RENEWED;
+        return RESULT_UNCHANGED;
+}
+
+static void renewal_on_ready(Renewal *renewal, const RunnerEvent *event) {
+        free(renewal->legacy);
+        renewal->legacy = strdup(event->legacy ? event->legacy : "");
+        if (!renewal->legacy) {
+                /* not knowing of a second firewall would be opening blindly */
+                renewal->run = run_free(renewal->run);
+                renewal_note_problem(renewal, "Memory ran out.");
+                renewal_deliver_type(renewal, EVENT_RUN_LOST);
+                return;
+        }
+        renewal_deliver_type(renewal, EVENT_RUN_READY);
+}
+
+static void renewal_end_run(Renewal *renewal) {
+        if (renewal->run && !renewal->output)
+                renewal->output = run_take_output(renewal->run);
+        renewal->run = run_free(renewal->run);
+}
+
+void renewal_on_run(Renewal *renewal, const RunnerEvent *event) {
+        switch (event->type) {
+        case RUNNER_READY:
+                renewal_on_ready(renewal, event);
+                return;
+        case RUNNER_OUTPUT:
+                renewal_log(renewal, LOG_INFO, MESSAGE_OUTPUT, "", event->line);
+                return;
+        case RUNNER_ENDED:
+                renewal->not_after = event->not_after_after * 1000000;
+                renewal_end_run(renewal);
+                renewal_deliver(renewal, &(WindowEvent){.type = EVENT_RUN_ENDED,
+                                                        .result = renewal_judge(renewal, event),
+                                                        .exit_status = event->exit_status});
+                return;
+        case RUNNER_LOST:
+                renewal_log(renewal, LOG_WARNING, NULL,
+                            "The run was lost: ", event->problem ? event->problem : "");
+                renewal_note_problem(renewal, event->problem);
+                renewal_end_run(renewal);
+                renewal_deliver_type(renewal, EVENT_RUN_LOST);
+                return;
+        }
+}
+
+void renewal_on_door_lost(Renewal *renewal, const char *why) {
+        renewal_log(renewal, LOG_WARNING, NULL, "The door was lost: ", why);
+        renewal_note_problem(renewal, why);
+        renewal_deliver_type(renewal, EVENT_DOOR_LOST);
+}
+
+bool renewal_poll_admitted(Renewal *renewal) {
+        uint64_t admitted;
+
+        if (renewal->window.door != DOOR_OPEN && renewal->window.door != DOOR_SHUTTING)
+                return false;
+        admitted = door_admitted(renewal->broker->door, renewal->id);
+        /* it never counts down: a guard table that a reload took away begins again at 0 */
+        if (admitted <= renewal->admitted)
+                return false;
+        renewal->admitted = admitted;
+        return true;
+}
+
+bool renewal_is_member(const Renewal *renewal, uid_t uid) {
+        for (size_t i = 0; i < renewal->n_members; i++)
+                if (renewal->members[i] == uid)
+                        return true;
+        return false;
+}
+
+static ssize_t renewal_find_holder(const Renewal *renewal, const char *name) {
+        for (size_t i = 0; i < renewal->n_holders; i++)
+                if (strcmp(renewal->holders[i], name) == 0)
+                        return (ssize_t) i;
+        return -1;
+}
+
+static void renewal_drop_holder(Renewal *renewal, size_t index) {
+        char *name = renewal->holders[index];
+
+        renewal->holders[index] = renewal->holders[--renewal->n_holders];
+        peer_release(renewal->broker->peers, name);
+        free(name);
+}
+
+static int renewal_add_holder(Renewal *renewal, const char *sender) {
+        _cleanup_free_ char *name = NULL;
+        int r;
+
+        if (renewal_find_holder(renewal, sender) >= 0)
+                return 0;
+        if (renewal->n_holders >= RENEWAL_MEMBERS_MAX)
+                return -EUSERS;
+        name = strdup(sender);
+        if (!name)
+                return -ENOMEM;
+        r = peer_hold(renewal->broker->peers, sender);
+        if (r < 0)
+                return r;
+        renewal->holders[renewal->n_holders++] = TAKE_POINTER(name);
+        return 0;
+}
+
+int renewal_join(Renewal *renewal, const char *sender, uid_t uid, bool leaves) {
+        int r;
+
+        if (!renewal_is_member(renewal, uid) && renewal->n_members >= RENEWAL_MEMBERS_MAX)
+                return -EUSERS;
+
+        if (leaves) {
+                r = renewal_add_holder(renewal, sender);
+                if (r < 0)
+                        return r;
+        } else
+                renewal->held_for_good = true;
+
+        if (!renewal_is_member(renewal, uid))
+                renewal->members[renewal->n_members++] = uid;
+        return 0;
+}
+
+void renewal_on_peer_gone(Renewal *renewal, const char *name) {
+        ssize_t index = renewal_find_holder(renewal, name);
+
+        if (index < 0)
+                return;
+        renewal_drop_holder(renewal, (size_t) index);
+        if (renewal->n_holders == 0 && !renewal->held_for_good)
+                renewal_deliver_type(renewal, EVENT_CANCEL);
+}
+
+int renewal_tail(const Renewal *renewal, size_t lines, const char ***ret) {
+        const char **none;
+
+        if (renewal->run)
+                return run_output_tail(renewal->run, lines, ret);
+        if (renewal->output)
+                return output_tail(renewal->output, lines, ret);
+
+        none = calloc(1, sizeof(*none));
+        if (!none)
+                return -ENOMEM;
+        *ret = none;
+        return 0;
+}
+
+int renewal_new(Renewal **ret, Broker *broker, Profile *profile, uint64_t duration_usec,
+                uid_t opened_by) {
+        Renewal *renewal = calloc(1, sizeof(*renewal));
+        int r;
+
+        if (!renewal) {
+                profile_free(profile);
+                return -ENOMEM;
+        }
+        renewal->broker = broker;
+        renewal->profile = profile;
+        renewal->opened_by = opened_by;
+
+        r = renewal_new_id(broker, renewal->id);
+        if (r < 0)
+                goto fail;
+        r = sd_event_add_time(broker->event, &renewal->timer, CLOCK_BOOTTIME, UINT64_MAX,
+                              RENEWAL_TIMER_ACCURACY_USEC, renewal_on_timer, renewal);
+        if (r < 0)
+                goto fail;
+        r = sd_event_source_set_enabled(renewal->timer, SD_EVENT_OFF);
+        if (r < 0)
+                goto fail;
+
+        window_init(&renewal->window, profile->n_ports > 0 && profile->gate != GATE_NONE, false,
+                    duration_usec);
+        *ret = renewal;
+        return 0;
+
+fail:
+        renewal_free(renewal);
+        return r;
+}
+
+Renewal *renewal_free(Renewal *renewal) {
+        if (!renewal)
+                return NULL;
+        sd_event_source_disable_unref(renewal->timer);
+        run_free(renewal->run);
+        output_free(renewal->output);
+        while (renewal->n_holders > 0)
+                renewal_drop_holder(renewal, 0);
+        profile_free(renewal->profile);
+        free(renewal->legacy);
+        free(renewal->gate);
+        free(renewal->problem);
+        free(renewal->hint);
+        free(renewal);
+        return NULL;
+}

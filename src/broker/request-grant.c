@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+
+/*
+ * What a request may do: the limits, the question to polkit, and, after the one yes, the window.
+ * request_on_granted() is the only way to what needs an authorisation.
+ */
+
+#include <errno.h>
+#include <inttypes.h>
+#include <postern/cleanup.h>
+#include <postern/clock.h>
+#include <postern/log.h>
+#include <postern/request.h>
+#include <string.h>
+
+static void request_refuse_quota(Request *request, int outcome, const Profile *profile,
+                                 uint64_t retry_at) {
+        uint64_t now = clock_now(CLOCK_BOOTTIME);
+        uint64_t seconds = retry_at > now ? (retry_at - now + 999999) / 1000000 : 1;
+
+        if (outcome < 0)
+                request_fail(request, outcome);
+        else if (outcome == QUOTA_RATE_LIMITED) {
+                time_t when = time(NULL) + (time_t) seconds;
+                struct tm tm;
+                char text[32] = "";
+
+                if (gmtime_r(&when, &tm))
+                        (void) strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S UTC", &tm);
+                request_refuse(request, OUTCOME_RATE_LIMITED,
+                               "Profile %s allows %u windows in %" PRIu64
+                               " s, all callers together. Ask again in %" PRIu64 " s (%s).",
+                               profile->name, profile->rate_limit_count,
+                               profile->rate_limit_interval_usec / 1000000, seconds, text);
+        } else
+                request_refuse(request, OUTCOME_TOO_MANY_WINDOWS,
+                               "Too many windows are open: %i for one user and %i in all are "
+                               "allowed. Ask again when one has closed; ListWindows shows them.",
+                               QUOTA_WINDOWS_PER_UID, QUOTA_WINDOWS);
+}
+
+static void request_join(Request *request, Renewal *renewal) {
+        int r = renewal_join(renewal, request->sender, request->uid,
+                             request->flags & BROKER_FLAG_CLOSE_WITH_HOLDER);
+
+        if (r == -EUSERS) {
+                request_refuse(request, OUTCOME_TOO_MANY_WINDOWS,
+                               "Too many callers have joined this window already; ask again when "
+                               "it has closed.");
+                return;
+        }
+        if (r < 0) {
+                request_fail(request, r);
+                return;
+        }
+
+        request->state = REQUEST_WAITING;
+        memcpy(request->window_id, renewal->id, sizeof(request->window_id));
+        if (request->kind == REQUEST_WINDOW && renewal->window.announced_open)
+                request_answer_window(request, renewal);
+}
+
+static void request_open(Request *request) {
+        Broker *broker = request->broker;
+        Profile *profile = request->profile;
+        uint64_t retry_at = 0;
+        Renewal *renewal;
+        int r;
+
+        r = quota_window_begin(broker->quota, profile->name, profile->rate_limit_count,
+                               profile->rate_limit_interval_usec, request->uid,
+                               clock_now(CLOCK_BOOTTIME), &retry_at);
+        if (r != QUOTA_OK) {
+                request_refuse_quota(request, r, profile, retry_at);
+                return;
+        }
+
+        r = renewal_new(&renewal, broker, TAKE_POINTER(request->profile), request->duration_usec,
+                        request->uid);
+        if (r >= 0) {
+                r = renewal_join(renewal, request->sender, request->uid,
+                                 request->flags & BROKER_FLAG_CLOSE_WITH_HOLDER);
+                if (r < 0)
+                        renewal_free(renewal);
+        }
+        if (r < 0) {
+                quota_window_done(broker->quota, request->uid);
+                request_fail(request, r);
+                return;
+        }
+
+        /* from here on the window answers, perhaps within broker_begin() */
+        request->state = REQUEST_WAITING;
+        memcpy(request->window_id, renewal->id, sizeof(request->window_id));
+        broker_begin(broker, renewal);
+}
+
+void request_enter(Request *request) {
+        Renewal *renewal = broker_find_live(request->broker, request->profile->name);
+
+        if (request->broker->stopping)
+                request_refuse(request, OUTCOME_STOPPED, "The service is ending; ask again.");
+        else if (!renewal)
+                request_open(request);
+        else if (renewal->window.state == WINDOW_CLOSING) {
+                request->state = REQUEST_QUEUED;
+                memcpy(request->window_id, renewal->id, sizeof(request->window_id));
+        } else
+                request_join(request, renewal);
+}
+
+static void request_close(Request *request, Renewal *renewal) {
+        if (renewal->window.state == WINDOW_CLOSED) {
+                request_answer_window(request, renewal);
+                return;
+        }
+        request->state = REQUEST_WAITING;
+        renewal_deliver_type(renewal, EVENT_CANCEL);
+}
+
+void request_on_granted(Request *request) {
+        Renewal *renewal;
+
+        switch (request->kind) {
+        case REQUEST_RENEW:
+        case REQUEST_WINDOW:
+                request_enter(request);
+                return;
+        case REQUEST_CLOSE:
+                renewal = request_find_window(request);
+                if (renewal)
+                        request_close(request, renewal);
+                return;
+        case REQUEST_LOG:
+                renewal = request_find_window(request);
+                if (renewal)
+                        request_answer_log(request, renewal);
+                return;
+        case REQUEST_WAIT: /* is never asked about */
+                request_fail(request, -EINVAL);
+                return;
+        }
+}
+
+static void request_ask(Request *request, const Profile *profile, uint64_t duration_usec) {
+        Broker *broker = request->broker;
+        char ports[PROFILE_PORTS_TEXT_MAX];
+        AuthorityDetails details = {
+                .profile = profile->name,
+                .ports = ports,
+                .gate = gate_type_to_string(profile->gate),
+                .duration_usec = duration_usec,
+        };
+        int r;
+
+        profile_format_ports(profile, ports, sizeof(ports));
+
+        r = quota_question_begin(broker->quota, request->uid);
+        if (r < 0) {
+                request_fail(request, r);
+                return;
+        }
+        if (r != QUOTA_OK) {
+                request_refuse(request, OUTCOME_TOO_MANY_WINDOWS,
+                               "Too many requests wait for an answer of polkit: %i for one user "
+                               "and %i in all are allowed. Answer or end one of them first.",
+                               QUOTA_QUESTIONS_PER_UID, QUOTA_QUESTIONS);
+                return;
+        }
+        request->counted = true;
+
+        r = authority_ask(broker->authority, request->id, request->sender, request->action,
+                          &details, request->interactive);
+        if (r < 0) {
+                request_fail(request, r);
+                return;
+        }
+        request->state = REQUEST_ASKING;
+        request_log(request, LOG_INFO, MESSAGE_ASKED, "asking polkit");
+}
+
+static void request_ask_for_window(Request *request) {
+        Broker *broker = request->broker;
+        const Profile *profile = request->profile;
+        const Renewal *renewal = broker_find_live(broker, profile->name);
+        uint64_t retry_at = 0;
+        int r;
+
+        /* whoever joins opens nothing, and is not counted */
+        if (!renewal || renewal->window.state == WINDOW_CLOSING) {
+                r = quota_window_check(broker->quota, profile->name, profile->rate_limit_count,
+                                       profile->rate_limit_interval_usec, request->uid,
+                                       clock_now(CLOCK_BOOTTIME), &retry_at);
+                /* the caps may have room again when the closing one is gone: they are looked at
+                 * then */
+                if (r != QUOTA_OK && !(renewal && r == QUOTA_TOO_MANY)) {
+                        request_refuse_quota(request, r, profile, retry_at);
+                        return;
+                }
+        }
+
+        request_ask(request, profile, request->duration_usec);
+}
+
+static void request_ask_about_window(Request *request) {
+        const Renewal *renewal = request_find_window(request);
+
+        if (renewal)
+                request_ask(request, renewal->profile, renewal->window.duration_usec);
+}
+
+static unsigned request_count_uid(const Broker *broker, uid_t uid) {
+        unsigned n = 0;
+
+        for (Request *request = broker->requests; request; request = request->next)
+                n += request->uid == uid;
+        return n;
+}
+
+void request_on_known(Request *request, uid_t uid) {
+        Renewal *renewal;
+
+        /* The broker never calls itself, so this is somebody who took a process over. Root is asked
+         * about like anybody. */
+        if (uid != 0 && uid == getuid()) {
+                request_refuse(request, OUTCOME_NOT_AUTHORIZED,
+                               "The service's own user may not ask for anything; call as another "
+                               "user.");
+                return;
+        }
+        if (request_count_uid(request->broker, uid) >= BROKER_CALLS_PER_UID) {
+                request_refuse(request, OUTCOME_TOO_MANY_WINDOWS,
+                               "%i calls of this user wait for an answer already; ask again when "
+                               "one has returned.",
+                               BROKER_CALLS_PER_UID);
+                return;
+        }
+        request->uid = uid;
+
+        switch (request->kind) {
+        case REQUEST_RENEW:
+        case REQUEST_WINDOW:
+                request_ask_for_window(request);
+                return;
+        case REQUEST_CLOSE:
+                renewal = request_find_window(request);
+                if (!renewal)
+                        return;
+                if (renewal->opened_by == uid || renewal->window.state == WINDOW_CLOSED)
+                        request_close(request, renewal);
+                else
+                        request_ask_about_window(request);
+                return;
+        case REQUEST_LOG:
+                renewal = request_find_window(request);
+                if (!renewal)
+                        return;
+                if (renewal_is_member(renewal, uid))
+                        request_answer_log(request, renewal);
+                else
+                        request_ask_about_window(request);
+                return;
+        case REQUEST_WAIT:
+                renewal = request_find_window(request);
+                if (!renewal)
+                        return;
+                if (renewal->window.state == WINDOW_CLOSED)
+                        request_answer_window(request, renewal);
+                else
+                        request->state = REQUEST_WAITING;
+                return;
+        }
+}
