@@ -126,7 +126,7 @@ static void everything(void **state) {
                 "Environment=PATH=/usr/bin:/bin\n"
                 "Environment=_a1= two  words; \"and\" a = & <b>\n"
                 "Environment=EMPTY=\n"
-                "Environment=KEYS=1\n"
+                "Environment=EMPT=1\n"
                 "NoNewPrivileges=no\n"
                 "[Window]\n"
                 "Ports=443/tcp 80/tcp, 80/udp\n"
@@ -158,7 +158,7 @@ static void everything(void **state) {
         assert_string_equal(profile->environment[1], "PATH=/usr/bin:/bin");
         assert_string_equal(profile->environment[2], "_a1= two  words; \"and\" a = & <b>");
         assert_string_equal(profile->environment[3], "EMPTY=");
-        assert_string_equal(profile->environment[4], "KEYS=1");
+        assert_string_equal(profile->environment[4], "EMPT=1"); /* not EMPTY again */
         assert_null(profile->environment[5]);
         assert_false(profile->no_new_privileges);
         profile_format_ports(profile, ports, sizeof(ports));
