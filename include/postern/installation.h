@@ -10,6 +10,7 @@
 
 #include <postern/gate-nftables.h>
 #include <postern/lease.h>
+#include <postern/marks.h>
 #include <postern/netlink.h>
 
 enum { INSTALLATION_TRIES = 8 };
@@ -19,10 +20,7 @@ typedef struct Installation {
         Netlink query; /* dumps */
         Netlink cut;   /* conntrack deletions during a dump */
         Batch batch;
-        int runtime_fd;
-        bool marked; /* marks are drawn */
-        bool noted;  /* and their label is noted in runtime_fd */
-        LeaseMarks marks;
+        Marks marks;
 
         /* connections let in, summed over guards that were wiped and built anew */
         uint64_t admitted;

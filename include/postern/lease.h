@@ -11,9 +11,7 @@
  * stamp is cut. Table `postern_guard` outlives the broker, holds no port, and cuts the same way.
  */
 
-#include <libnftnl/chain.h>
-#include <libnftnl/set.h>
-#include <libnftnl/table.h>
+#include <postern/blueprint.h>
 #include <postern/profile.h>
 #include <postern/rule.h>
 #include <postern/ruleset.h>
@@ -33,7 +31,7 @@ typedef struct LeaseMarks {
 int lease_draw_marks(const Label *used, LeaseMarks *ret);
 
 enum {
-        LEASE_WINDOWS_MAX = 16,
+        LEASE_WINDOWS_MAX = BLUEPRINT_SETS_MAX,
         LEASE_TIMEOUT_MIN_MSEC = 1000,    /* shorter ones never expired on older kernels */
         LEASE_TIMEOUT_MAX_MSEC = 3600000, /* no profile allows more */
         LEASE_ID_MAX = 32,
@@ -46,29 +44,10 @@ typedef struct LeaseWindow {
         uint64_t timeout_msec;
 } LeaseWindow;
 
-/* A table with its chains, sets and rules as it should stand in the kernel. */
-typedef struct Blueprint {
-        struct nftnl_table *table;
-        struct nftnl_chain *chains[4];
-        size_t n_chains;
-        struct nftnl_set *sets[LEASE_WINDOWS_MAX];
-        size_t n_sets;
-        struct nftnl_rule *rules[8 + 2 * LEASE_WINDOWS_MAX];
-        size_t n_rules;
-} Blueprint;
-
-Blueprint *blueprint_free(Blueprint *blueprint);
-DEFINE_CLEANUP(Blueprint, blueprint_free);
-
 /* -EINVAL for a timeout outside the limits above, however it came about; -ENOMEM. */
 int lease_draw(const LeaseMarks *marks, const LeaseWindow *windows, size_t n_windows,
                Blueprint **ret);
 int guard_draw(const LeaseMarks *marks, Blueprint **ret);
-
-/* Adds all of it to a batch. */
-void blueprint_add(const Blueprint *blueprint, Batch *batch, Netlink *netlink);
-/* Does the ruleset have the table with just these chains and rules? (Sets: lease_verify_sets.) */
-bool blueprint_stands(const Blueprint *blueprint, const Ruleset *ruleset);
 
 /* Reads the sets back: each port is there, expires no later than timeout_msec from now, and no
  * other. 0, -ENOENT if something is missing or more than asked for, or another negative errno. */

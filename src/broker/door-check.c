@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static void report_place(const GatePlace *place, FindingCallback callback, void *userdata) {
+static void report_place(const ChainPlace *place, FindingCallback callback, void *userdata) {
         char subject[256], message[256];
 
         snprintf(subject, sizeof(subject), "%s %s %s", family_to_string(place->family),
@@ -30,7 +30,7 @@ static void report_place(const GatePlace *place, FindingCallback callback, void 
         callback(FINDING_OK, subject, message, userdata);
 }
 
-static void report_doubt(const GatePlace *place, FindingCallback callback, void *userdata) {
+static void report_doubt(const ChainPlace *place, FindingCallback callback, void *userdata) {
         char subject[256];
 
         snprintf(subject, sizeof(subject), "%s %s %s", family_to_string(place->family),
@@ -45,7 +45,7 @@ int door_check(Door *door, const Profile *profile, FindingCallback callback, voi
         _cleanup_(ruleset_free_cleanup) Ruleset *ruleset = NULL;
         _cleanup_free_ char *problem = NULL;
         char legacy[LEGACY_IPTABLES_MAX];
-        GatePlan plan;
+        GatePlan plan = {.wants_doubts = true};
         int r;
 
         if (profile->n_ports == 0 || profile->gate == GATE_NONE) {

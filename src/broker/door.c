@@ -354,7 +354,7 @@ int door_new(Door **ret, sd_event *event, const char *runtime_dir, DoorCallback 
         door->event = sd_event_ref(event);
         door->callback = callback;
         door->userdata = userdata;
-        door->installation.runtime_fd = -1;
+        door->installation.marks.runtime_fd = -1;
         r = installation_init(&door->installation, runtime_dir);
         if (r == 0)
                 r = sd_event_add_defer(event, &door->news_source, on_news, door);

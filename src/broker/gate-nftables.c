@@ -20,245 +20,6 @@
 
 #define GATE_COMMENT "postern:gate"
 
-enum { JUMP_DEPTH_MAX = 16 };
-
-DEFINE_CLEANUP(struct nftnl_expr_iter, nftnl_expr_iter_destroy);
-
-/* What a rule does to every packet that reaches it. */
-typedef enum Judgement {
-        JUDGEMENT_NOTHING, /* it counts or logs, or it has conditions */
-        JUDGEMENT_DENY,
-        JUDGEMENT_ADMIT, /* or hands it to a program, whose verdict nobody can read */
-        JUDGEMENT_RETURN,
-        JUDGEMENT_JUMP,
-        JUDGEMENT_GOTO,
-} Judgement;
-
-typedef struct RuleMeaning {
-        Judgement judgement;
-        bool conditional;
-        bool untracks;
-        const char *target; /* of a jump or goto */
-} RuleMeaning;
-
-typedef enum Fate {
-        FATE_FALLS_THROUGH,
-        FATE_DENIED,
-        FATE_ADMITTED,
-} Fate;
-
-static void read_verdict(const struct nftnl_expr *expr, RuleMeaning *meaning) {
-        if (nftnl_expr_get_u32(expr, NFTNL_EXPR_IMM_DREG) != NFT_REG_VERDICT)
-                return;
-        switch ((int) nftnl_expr_get_u32(expr, NFTNL_EXPR_IMM_VERDICT)) {
-        case NF_DROP:
-                meaning->judgement = JUDGEMENT_DENY;
-                break;
-        case NF_ACCEPT:
-                meaning->judgement = JUDGEMENT_ADMIT;
-                break;
-        case NFT_RETURN:
-                meaning->judgement = JUDGEMENT_RETURN;
-                break;
-        case NFT_JUMP:
-                meaning->judgement = JUDGEMENT_JUMP;
-                meaning->target = nftnl_expr_get_str(expr, NFTNL_EXPR_IMM_CHAIN);
-                break;
-        case NFT_GOTO:
-                meaning->judgement = JUDGEMENT_GOTO;
-                meaning->target = nftnl_expr_get_str(expr, NFTNL_EXPR_IMM_CHAIN);
-                break;
-        default: /* continue */
-                break;
-        }
-}
-
-static void read_expression(const struct nftnl_expr *expr, RuleMeaning *meaning) {
-        const char *name = nftnl_expr_get_str(expr, NFTNL_EXPR_NAME);
-
-        if (strcmp(name, "immediate") == 0)
-                read_verdict(expr, meaning);
-        else if (strcmp(name, "reject") == 0)
-                meaning->judgement = JUDGEMENT_DENY;
-        else if (strcmp(name, "queue") == 0)
-                meaning->judgement = JUDGEMENT_ADMIT;
-        else if (strcmp(name, "notrack") == 0)
-                meaning->untracks = true;
-        else if (strcmp(name, "target") == 0) {
-                const char *target = nftnl_expr_get_str(expr, NFTNL_EXPR_TG_NAME);
-
-                if (target && strcmp(target, "REJECT") == 0)
-                        meaning->judgement = JUDGEMENT_DENY;
-        } else if (strcmp(name, "meta") == 0) {
-                if (!nftnl_expr_is_set(expr, NFTNL_EXPR_META_SREG))
-                        meaning->conditional = true; /* loaded to be compared */
-        } else if (strcmp(name, "ct") == 0) {
-                if (!nftnl_expr_is_set(expr, NFTNL_EXPR_CT_SREG))
-                        meaning->conditional = true;
-        } else if (strcmp(name, "counter") != 0 && strcmp(name, "log") != 0 &&
-                   strcmp(name, "last") != 0)
-                meaning->conditional = true;
-}
-
-static int read_rule(const struct nftnl_rule *rule, RuleMeaning *ret) {
-        _cleanup_(nftnl_expr_iter_destroy_cleanup) struct nftnl_expr_iter *iterator = NULL;
-        struct nftnl_expr *expr;
-
-        *ret = (RuleMeaning){};
-        iterator = nftnl_expr_iter_create(rule);
-        if (!iterator)
-                return -ENOMEM;
-        while ((expr = nftnl_expr_iter_next(iterator)))
-                read_expression(expr, ret);
-        return 0;
-}
-
-typedef struct Reader {
-        const Ruleset *ruleset;
-        uint32_t family;
-        const char *table;
-        GatePlace denial; /* set when the fate is FATE_DENIED */
-        bool untracks;    /* an unconditional notrack was passed */
-        GatePlan *doubts; /* where to note doubts; NULL: nowhere */
-} Reader;
-
-static int follow_chain(Reader *reader, const char *chain, unsigned depth, Fate *ret);
-
-/* A rule with conditions that leads to a denial is no denial, but worth a word. */
-static int note_doubt(Reader *reader, const RuleMeaning *meaning, unsigned depth) {
-        Reader aside = *reader;
-        Fate fate;
-        int r;
-
-        if (!reader->doubts || reader->doubts->n_doubts == GATE_DOUBTS_MAX || !meaning->target)
-                return 0;
-        aside.doubts = NULL;
-        r = follow_chain(&aside, meaning->target, depth + 1, &fate);
-        if (r < 0)
-                return r;
-        if (fate == FATE_DENIED)
-                reader->doubts->doubts[reader->doubts->n_doubts++] = (GatePlace){
-                        .family = reader->family,
-                        .table = reader->table,
-                        .chain = meaning->target,
-                };
-        return 0;
-}
-
-static int follow_rule(Reader *reader, const char *chain, const struct nftnl_rule *rule,
-                       unsigned depth, Fate *ret_fate, bool *ret_over) {
-        RuleMeaning meaning;
-        int r;
-
-        *ret_over = false;
-        r = read_rule(rule, &meaning);
-        if (r < 0)
-                return r;
-        if (meaning.conditional)
-                return note_doubt(reader, &meaning, depth);
-        reader->untracks |= meaning.untracks;
-
-        switch (meaning.judgement) {
-        case JUDGEMENT_NOTHING:
-                return 0;
-        case JUDGEMENT_DENY:
-                reader->denial = (GatePlace){
-                        .family = reader->family,
-                        .table = reader->table,
-                        .chain = chain,
-                        .before = nftnl_rule_get_u64(rule, NFTNL_RULE_HANDLE),
-                };
-                *ret_fate = FATE_DENIED;
-                break;
-        case JUDGEMENT_ADMIT:
-                *ret_fate = FATE_ADMITTED;
-                break;
-        case JUDGEMENT_RETURN:
-                *ret_fate = FATE_FALLS_THROUGH;
-                break;
-        case JUDGEMENT_JUMP:
-        case JUDGEMENT_GOTO:
-                r = follow_chain(reader, meaning.target, depth + 1, ret_fate);
-                if (r < 0)
-                        return r;
-                /* After a jump that falls through, the next rule; after a goto, none. */
-                if (*ret_fate == FATE_FALLS_THROUGH && meaning.judgement == JUDGEMENT_JUMP)
-                        return 0;
-                break;
-        }
-        *ret_over = true;
-        return 0;
-}
-
-static int follow_chain(Reader *reader, const char *chain, unsigned depth, Fate *ret) {
-        const struct nftnl_rule *rule;
-        size_t cursor = 0;
-        bool over;
-        int r;
-
-        *ret = FATE_FALLS_THROUGH;
-        if (depth > JUMP_DEPTH_MAX)
-                return 0;
-        while ((rule = ruleset_next_rule(reader->ruleset, reader->family, reader->table, chain,
-                                         &cursor))) {
-                r = follow_rule(reader, chain, rule, depth, ret, &over);
-                if (r < 0 || over)
-                        return r;
-        }
-        *ret = FATE_FALLS_THROUGH;
-        return 0;
-}
-
-static int follow_base_chain(Reader *reader, const struct nftnl_chain *chain, Fate *ret) {
-        const char *name = nftnl_chain_get_str(chain, NFTNL_CHAIN_NAME);
-        int r;
-
-        reader->family = nftnl_chain_get_u32(chain, NFTNL_CHAIN_FAMILY);
-        reader->table = nftnl_chain_get_str(chain, NFTNL_CHAIN_TABLE);
-        r = follow_chain(reader, name, 0, ret);
-        if (r < 0)
-                return r;
-        if (*ret == FATE_FALLS_THROUGH &&
-            nftnl_chain_get_u32(chain, NFTNL_CHAIN_POLICY) == NF_DROP) {
-                reader->denial = (GatePlace){
-                        .family = reader->family,
-                        .table = reader->table,
-                        .chain = name,
-                };
-                *ret = FATE_DENIED;
-        }
-        return 0;
-}
-
-typedef enum Hook {
-        HOOK_OTHER,
-        HOOK_EARLIER, /* prerouting and ingress: before the input hook */
-        HOOK_INPUT,
-} Hook;
-
-static Hook chain_hook(const struct nftnl_chain *chain) {
-        uint32_t hook;
-
-        if (!nftnl_chain_is_set(chain, NFTNL_CHAIN_HOOKNUM))
-                return HOOK_OTHER;
-        hook = nftnl_chain_get_u32(chain, NFTNL_CHAIN_HOOKNUM);
-        switch (nftnl_chain_get_u32(chain, NFTNL_CHAIN_FAMILY)) {
-        case NFPROTO_NETDEV:
-                return hook == NF_NETDEV_INGRESS ? HOOK_EARLIER : HOOK_OTHER;
-        case NFPROTO_INET:
-                if (hook == NF_INET_INGRESS)
-                        return HOOK_EARLIER;
-                /* fall through */
-        case NFPROTO_IPV4:
-        case NFPROTO_IPV6:
-                return hook == NF_INET_LOCAL_IN      ? HOOK_INPUT
-                       : hook == NF_INET_PRE_ROUTING ? HOOK_EARLIER
-                                                     : HOOK_OTHER;
-        default:
-                return HOOK_OTHER;
-        }
-}
-
 static bool table_is_ours(uint32_t family, const char *table) {
         return family == NFPROTO_INET &&
                (strcmp(table, LEASE_TABLE) == 0 || strcmp(table, GUARD_TABLE) == 0);
@@ -292,7 +53,7 @@ static int refuse(char **ret_problem, const char *format, ...) {
 }
 
 /* A table that this gate must not or cannot write to. */
-static int check_table(const Ruleset *ruleset, const GatePlace *place, char **ret_problem) {
+static int check_table(const Ruleset *ruleset, const ChainPlace *place, char **ret_problem) {
         const struct nftnl_table *table = ruleset_find_table(ruleset, place->family, place->table);
         const char *family = family_to_string(place->family);
 
@@ -319,16 +80,16 @@ static int check_table(const Ruleset *ruleset, const GatePlace *place, char **re
         return GATE_OK;
 }
 
-static bool same_table(const GatePlace *a, const GatePlace *b) {
+static bool same_table(const ChainPlace *a, const ChainPlace *b) {
         return a->family == b->family && strcmp(a->table, b->table) == 0;
 }
 
-bool gate_place_equals(const GatePlace *a, const GatePlace *b) {
+bool gate_place_equals(const ChainPlace *a, const ChainPlace *b) {
         return same_table(a, b) && strcmp(a->chain, b->chain) == 0 && a->before == b->before &&
                a->first == b->first;
 }
 
-static int plan_add(GatePlan *plan, const GatePlace *place) {
+static int plan_add(GatePlan *plan, const ChainPlace *place) {
         for (size_t i = 0; i < plan->n_places; i++)
                 if (gate_place_equals(&plan->places[i], place))
                         return 0;
@@ -339,11 +100,11 @@ static int plan_add(GatePlan *plan, const GatePlace *place) {
 }
 
 /* Chain= of the profile: before the rule in it that denies, else at its end. */
-static int plan_named_chain(const Ruleset *ruleset, const Profile *profile, GatePlace *ret,
+static int plan_named_chain(const Ruleset *ruleset, const Profile *profile, ChainPlace *ret,
                             char **ret_problem) {
         char family[16] = "", table[256] = "", name[256] = "";
         const struct nftnl_chain *chain = NULL;
-        Reader reader = {.ruleset = ruleset};
+        ChainReader reader = {.ruleset = ruleset};
         Fate fate;
         int number, r;
 
@@ -359,7 +120,7 @@ static int plan_named_chain(const Ruleset *ruleset, const Profile *profile, Gate
                               profile->chain);
         reader.family = nftnl_chain_get_u32(chain, NFTNL_CHAIN_FAMILY);
         reader.table = nftnl_chain_get_str(chain, NFTNL_CHAIN_TABLE);
-        *ret = (GatePlace){
+        *ret = (ChainPlace){
                 .family = reader.family,
                 .table = reader.table,
                 .chain = nftnl_chain_get_str(chain, NFTNL_CHAIN_NAME),
@@ -368,7 +129,7 @@ static int plan_named_chain(const Ruleset *ruleset, const Profile *profile, Gate
                 ret->first = true;
                 return GATE_OK;
         }
-        r = follow_chain(&reader, ret->chain, 0, &fate);
+        r = chain_follow(&reader, ret->chain, &fate);
         if (r < 0)
                 return r;
         if (fate == FATE_DENIED)
@@ -377,22 +138,25 @@ static int plan_named_chain(const Ruleset *ruleset, const Profile *profile, Gate
 }
 
 static int plan_chain(const Ruleset *ruleset, const struct nftnl_chain *chain,
-                      const Profile *profile, const GatePlace *named, GatePlan *plan,
+                      const Profile *profile, const ChainPlace *named, GatePlan *plan,
                       char **ret_problem) {
-        Reader reader = {.ruleset = ruleset, .doubts = plan};
-        Hook hook = chain_hook(chain);
-        GatePlace place;
+        ChainReader reader = {.ruleset = ruleset};
+        ChainHook hook = chain_hook(chain);
+        ChainPlace place;
         Fate fate;
         int r;
 
         if (hook == HOOK_OTHER || table_is_ours(nftnl_chain_get_u32(chain, NFTNL_CHAIN_FAMILY),
                                                 nftnl_chain_get_str(chain, NFTNL_CHAIN_TABLE)))
                 return GATE_OK;
-        if (hook == HOOK_EARLIER)
-                reader.doubts = NULL;
-        r = follow_base_chain(&reader, chain, &fate);
+        if (hook == HOOK_INPUT && plan->wants_doubts) {
+                reader.doubts = plan->doubts;
+                reader.n_doubts = plan->n_doubts;
+        }
+        r = chain_follow_base(&reader, chain, &fate);
         if (r < 0)
                 return r;
+        plan->n_doubts = reader.n_doubts ? reader.n_doubts : plan->n_doubts;
         place = reader.denial;
 
         if (hook == HOOK_EARLIER) {
@@ -419,7 +183,7 @@ static int plan_chain(const Ruleset *ruleset, const struct nftnl_chain *chain,
         if (named && same_table(named, &place))
                 return GATE_OK;
         if (profile->precedence == PRECEDENCE_FIRST)
-                place = (GatePlace){
+                place = (ChainPlace){
                         .family = place.family,
                         .table = place.table,
                         .chain = nftnl_chain_get_str(chain, NFTNL_CHAIN_NAME),
@@ -441,8 +205,8 @@ static bool table_is_dormant(const Ruleset *ruleset, const struct nftnl_chain *c
 
 int gate_nftables_plan(const Ruleset *ruleset, const Profile *profile, const char *legacy,
                        GatePlan *ret, char **ret_problem) {
-        GatePlace named = {};
-        GatePlan plan = {};
+        GatePlan plan = {.wants_doubts = ret->wants_doubts};
+        ChainPlace named = {};
         int r;
 
         if (legacy && *legacy)
@@ -479,7 +243,7 @@ int gate_nftables_plan(const Ruleset *ruleset, const Profile *profile, const cha
         return GATE_OK;
 }
 
-static int gate_draw(const GatePlace *place, const LeaseMarks *marks, struct nftnl_rule **ret) {
+static int gate_draw(const ChainPlace *place, const LeaseMarks *marks, struct nftnl_rule **ret) {
         RuleWriter writer = rule_begin(place->family, place->table, place->chain);
 
         rule_match_label(&writer, &marks->wanted, true);
@@ -490,7 +254,7 @@ static int gate_draw(const GatePlace *place, const LeaseMarks *marks, struct nft
         return rule_finish(&writer, ret);
 }
 
-int gate_add(const GatePlace *place, const LeaseMarks *marks, Batch *batch, Netlink *netlink) {
+int gate_add(const ChainPlace *place, const LeaseMarks *marks, Batch *batch, Netlink *netlink) {
         struct nlmsghdr *message;
         struct nftnl_rule *rule;
         int r;
@@ -532,7 +296,7 @@ bool gate_is_ours(const struct nftnl_rule *rule) {
         return !label_is_empty(&labels);
 }
 
-bool gate_stands(const GatePlace *place, const LeaseMarks *marks, const Ruleset *ruleset) {
+bool gate_stands(const ChainPlace *place, const LeaseMarks *marks, const Ruleset *ruleset) {
         struct nftnl_rule *wanted;
         const struct nftnl_rule *rule;
         bool seen = false, right = false, other_before = false;

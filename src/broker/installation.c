@@ -10,7 +10,6 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <postern/conntrack.h>
@@ -18,10 +17,6 @@
 #include <postern/log.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-
-#define NOTE     "label"
-#define NOTE_NEW "label.new"
 
 /* One attempt: what was read, and what follows from it. */
 typedef struct Attempt {
@@ -40,15 +35,14 @@ static void attempt_deinit(Attempt *attempt) {
 }
 
 int installation_init(Installation *ret, const char *runtime_dir) {
-        Installation installation = {.runtime_fd = -1};
+        Installation installation = {.marks.runtime_fd = -1};
         int r;
 
         r = batch_init(&installation.batch);
         if (r < 0)
                 return r;
-        installation.runtime_fd = open(runtime_dir, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
-        if (installation.runtime_fd < 0) {
-                r = -errno;
+        r = marks_init(&installation.marks, runtime_dir);
+        if (r < 0) {
                 batch_deinit(&installation.batch);
                 return r;
         }
@@ -64,9 +58,8 @@ void installation_deinit(Installation *installation) {
         netlink_close(&installation->query);
         netlink_close(&installation->cut);
         batch_deinit(&installation->batch);
-        if (installation->runtime_fd >= 0)
-                close(installation->runtime_fd);
-        *installation = (Installation){.runtime_fd = -1};
+        marks_deinit(&installation->marks);
+        *installation = (Installation){.marks.runtime_fd = -1};
 }
 
 void installation_drop(Installation *installation) {
@@ -101,88 +94,6 @@ uint64_t installation_admitted(Installation *installation) {
         return installation->admitted;
 }
 
-/* The label is on disk before the first connection can carry it: even if the guard is wiped and the
- * broker killed, the next sweep knows what to end. */
-static int note_write(Installation *installation) {
-        _cleanup_close_ int fd = -1;
-        ssize_t n;
-
-        fd = openat(installation->runtime_fd, NOTE_NEW,
-                    O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
-        if (fd < 0)
-                return -errno;
-        n = write(fd, installation->marks.gated.bytes, LABEL_SIZE);
-        if (n != LABEL_SIZE)
-                return n < 0 ? -errno : -EIO;
-        if (renameat(installation->runtime_fd, NOTE_NEW, installation->runtime_fd, NOTE) < 0)
-                return -errno;
-        return 0;
-}
-
-static void note_read(Installation *installation, Label *labels) {
-        _cleanup_close_ int fd = -1;
-        Label noted;
-
-        fd = openat(installation->runtime_fd, NOTE, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-        if (fd >= 0 && read(fd, noted.bytes, LABEL_SIZE) == LABEL_SIZE)
-                label_add(labels, &noted);
-}
-
-static void note_remove(Installation *installation) {
-        (void) unlinkat(installation->runtime_fd, NOTE, 0);
-        (void) unlinkat(installation->runtime_fd, NOTE_NEW, 0);
-}
-
-static bool rule_is_in_our_tables(const struct nftnl_rule *rule) {
-        const char *table = nftnl_rule_get_str(rule, NFTNL_RULE_TABLE);
-
-        return nftnl_rule_get_u32(rule, NFTNL_RULE_FAMILY) == NFPROTO_INET &&
-               (strcmp(table, LEASE_TABLE) == 0 || strcmp(table, GUARD_TABLE) == 0);
-}
-
-static Label labels_in_use(const Ruleset *ruleset) {
-        Label used = {}, labels;
-
-        for (size_t i = 0; i < ruleset->n_rules; i++) {
-                if (rule_is_in_our_tables(ruleset->rules[i]) || gate_is_ours(ruleset->rules[i]))
-                        continue;
-                labels = rule_labels(ruleset->rules[i]);
-                label_add(&used, &labels);
-        }
-        return used;
-}
-
-static bool marks_collide(const LeaseMarks *marks, const Label *used) {
-        return label_intersects(&marks->wanted, used) || label_intersects(&marks->gated, used) ||
-               label_intersects(&marks->cut, used);
-}
-
-/* Draws the labels where there are none yet, or where the host has begun to use them. */
-static int choose_marks(Installation *installation, const Ruleset *ruleset, bool standing) {
-        Label used = labels_in_use(ruleset), carried;
-        int r;
-
-        if (!installation->marked || (!standing && marks_collide(&installation->marks, &used))) {
-                /* A label that some connection carries already would make it one of ours. */
-                r = conntrack_labels(&installation->query, &carried);
-                if (r < 0)
-                        return r;
-                label_add(&used, &carried);
-                r = lease_draw_marks(&used, &installation->marks);
-                if (r < 0)
-                        return r;
-                installation->marked = true;
-                installation->noted = false;
-        }
-        if (!installation->noted) {
-                r = note_write(installation);
-                if (r < 0)
-                        return r;
-                installation->noted = true;
-        }
-        return 0;
-}
-
 static int wish_describe(InstallationWish *wish, const GatePlan *plan) {
         _cleanup_free_ char *text = NULL;
         size_t size = 0;
@@ -211,7 +122,7 @@ static int wish_describe(InstallationWish *wish, const GatePlan *plan) {
 
 static int attempt_plan(Attempt *attempt, InstallationWish *wishes, size_t n_wishes) {
         GatePlan *all = &attempt->places;
-        GatePlan plan;
+        GatePlan plan = {};
         int r;
 
         for (size_t i = 0; i < n_wishes; i++) {
@@ -269,13 +180,14 @@ static int attempt_prepare(Installation *installation, InstallationWish *wishes,
                 return r;
         if (attempt->n_windows == 0)
                 return INSTALLATION_OK;
-        r = choose_marks(installation, attempt->ruleset, standing);
+        r = marks_choose(&installation->marks, &installation->query, attempt->ruleset, standing);
         if (r < 0)
                 return r;
-        r = lease_draw(&installation->marks, attempt->windows, attempt->n_windows, &attempt->lease);
+        r = lease_draw(&installation->marks.lease, attempt->windows, attempt->n_windows,
+                       &attempt->lease);
         if (r < 0)
                 return r;
-        return guard_draw(&installation->marks, &attempt->guard);
+        return guard_draw(&installation->marks.lease, &attempt->guard);
 }
 
 static void delete_table(Installation *installation, const char *name) {
@@ -334,7 +246,7 @@ static int attempt_commit(Installation *installation, const Attempt *attempt) {
                         blueprint_add(attempt->guard, batch, &installation->owner);
                 }
                 for (size_t i = 0; i < attempt->places.n_places; i++) {
-                        r = gate_add(&attempt->places.places[i], &installation->marks, batch,
+                        r = gate_add(&attempt->places.places[i], &installation->marks.lease, batch,
                                      &installation->owner);
                         if (r < 0)
                                 return r;
@@ -357,7 +269,7 @@ static int attempt_stands(Installation *installation, const Attempt *attempt) {
             !blueprint_stands(attempt->guard, attempt->ruleset))
                 return false;
         for (size_t i = 0; i < attempt->places.n_places; i++)
-                if (!gate_stands(&attempt->places.places[i], &installation->marks,
+                if (!gate_stands(&attempt->places.places[i], &installation->marks.lease,
                                  attempt->ruleset))
                         return false;
         switch (lease_verify_sets(&installation->query, attempt->windows, attempt->n_windows)) {
@@ -393,7 +305,7 @@ static void see_whether_wiped(Installation *installation, const Ruleset *ruleset
 static int installation_apply_once(Installation *installation, InstallationWish *wishes,
                                    size_t n_wishes) {
         _cleanup_(attempt_deinit) Attempt attempt = {}, after = {};
-        bool guarded = installation->noted;
+        bool guarded = installation->marks.noted;
         int r;
 
         r = attempt_prepare(installation, wishes, n_wishes, &attempt);
@@ -438,7 +350,7 @@ int installation_cut(Installation *installation, const Port *keep, size_t n_keep
         ConntrackCut done = {};
         int r;
 
-        if (!installation->marked)
+        if (!installation->marks.drawn)
                 return 0;
         r = installation_ready(installation);
         if (r < 0)
@@ -447,8 +359,8 @@ int installation_cut(Installation *installation, const Port *keep, size_t n_keep
         if (!installation->guard_wiped &&
             installation_admitted(installation) == installation->admitted_ended)
                 return 0;
-        r = conntrack_cut(&installation->query, &installation->cut, &installation->marks.gated,
-                          keep, n_keep, &done);
+        r = conntrack_cut(&installation->query, &installation->cut,
+                          &installation->marks.lease.gated, keep, n_keep, &done);
         if (done.entries > 0)
                 log_info(
                         "Ended %u connections that had come in through a window (%u local sockets)",
@@ -470,7 +382,7 @@ static int remove_all(Installation *installation, bool guard_too) {
                 r = ruleset_read(&installation->query, &ruleset);
                 if (r < 0)
                         return r;
-                if (installation->noted && !guard_too)
+                if (installation->marks.noted && !guard_too)
                         see_whether_wiped(installation, ruleset);
                 batch_begin(&installation->batch, &installation->owner, ruleset->genid);
                 delete_ours(installation, ruleset);
@@ -525,30 +437,8 @@ int installation_clear(Installation *installation) {
         if (r < 0)
                 return r;
         installation->admitted_raw = 0;
-        installation->noted = false;
-        note_remove(installation);
+        marks_forget(&installation->marks);
         return 0;
-}
-
-/* The label G of an earlier broker, from all that may still tell. W is not it: connections that the
- * host's own rules admitted may carry that. */
-static Label find_old_labels(Installation *installation, const Ruleset *ruleset) {
-        const struct nftnl_rule *late;
-        Label labels = {}, found;
-        size_t cursor = 0;
-
-        note_read(installation, &labels);
-        late = ruleset_next_rule(ruleset, NFPROTO_INET, GUARD_TABLE, "late", &cursor);
-        if (late) {
-                found = rule_labels(late);
-                label_add(&labels, &found);
-        }
-        for (size_t i = 0; i < ruleset->n_rules; i++)
-                if (gate_is_ours(ruleset->rules[i])) {
-                        found = rule_labels_set(ruleset->rules[i]);
-                        label_add(&labels, &found);
-                }
-        return labels;
 }
 
 int installation_sweep(Installation *installation) {
@@ -567,7 +457,7 @@ int installation_sweep(Installation *installation) {
         lease = ruleset_find_table(ruleset, NFPROTO_INET, LEASE_TABLE);
         if (lease && nftnl_table_get_u32(lease, NFTNL_TABLE_FLAGS) & NFT_TABLE_F_OWNER)
                 return -EBUSY;
-        labels = find_old_labels(installation, ruleset);
+        labels = marks_find_old(&installation->marks, ruleset);
         r = remove_all(installation, false);
         if (r < 0)
                 return r;
@@ -581,7 +471,7 @@ int installation_sweep(Installation *installation) {
         r = remove_all(installation, true);
         if (r < 0)
                 return r;
-        note_remove(installation);
+        marks_forget(&installation->marks);
         return 0;
 }
 

@@ -48,21 +48,6 @@ enum {
 
 static const uint8_t syn_mask = TH_FIN | TH_SYN | TH_RST | TH_ACK;
 
-Blueprint *blueprint_free(Blueprint *blueprint) {
-        if (!blueprint)
-                return NULL;
-        for (size_t i = 0; i < blueprint->n_rules; i++)
-                nftnl_rule_free(blueprint->rules[i]);
-        for (size_t i = 0; i < blueprint->n_sets; i++)
-                nftnl_set_free(blueprint->sets[i]);
-        for (size_t i = 0; i < blueprint->n_chains; i++)
-                nftnl_chain_free(blueprint->chains[i]);
-        if (blueprint->table)
-                nftnl_table_free(blueprint->table);
-        free(blueprint);
-        return NULL;
-}
-
 int lease_draw_marks(const Label *used, LeaseMarks *ret) {
         uint8_t free_bits[LABEL_BITS];
         Label drawn[3], bit;
@@ -92,36 +77,6 @@ int lease_draw_marks(const Label *used, LeaseMarks *ret) {
                 .stamp = random[3] | 0x10000,
         };
         return 0;
-}
-
-static int draw_table(Blueprint *blueprint, const char *name, uint32_t flags) {
-        blueprint->table = nftnl_table_alloc();
-        if (!blueprint->table)
-                return -ENOMEM;
-        nftnl_table_set_u32(blueprint->table, NFTNL_TABLE_FAMILY, NFPROTO_INET);
-        nftnl_table_set_u32(blueprint->table, NFTNL_TABLE_FLAGS, flags);
-        return nftnl_table_set_str(blueprint->table, NFTNL_TABLE_NAME, name) < 0 ? -ENOMEM : 0;
-}
-
-/* hook: NF_INET_*, or -1 for a chain that only rules jump to */
-static int draw_chain(Blueprint *blueprint, const char *name, int hook, int32_t priority) {
-        const char *table = nftnl_table_get_str(blueprint->table, NFTNL_TABLE_NAME);
-        struct nftnl_chain *chain;
-
-        chain = nftnl_chain_alloc();
-        if (!chain)
-                return -ENOMEM;
-        blueprint->chains[blueprint->n_chains++] = chain;
-        nftnl_chain_set_u32(chain, NFTNL_CHAIN_FAMILY, NFPROTO_INET);
-        if (nftnl_chain_set_str(chain, NFTNL_CHAIN_TABLE, table) < 0 ||
-            nftnl_chain_set_str(chain, NFTNL_CHAIN_NAME, name) < 0)
-                return -ENOMEM;
-        if (hook < 0)
-                return 0;
-        nftnl_chain_set_u32(chain, NFTNL_CHAIN_HOOKNUM, hook);
-        nftnl_chain_set_s32(chain, NFTNL_CHAIN_PRIO, priority);
-        nftnl_chain_set_u32(chain, NFTNL_CHAIN_POLICY, NF_ACCEPT);
-        return nftnl_chain_set_str(chain, NFTNL_CHAIN_TYPE, "filter") < 0 ? -ENOMEM : 0;
 }
 
 static void element_key(const Port *port, uint8_t ret[KEY_SIZE]) {
@@ -172,24 +127,11 @@ static int draw_set(Blueprint *blueprint, const LeaseWindow *window, uint32_t id
         return 0;
 }
 
-static RuleWriter draw_rule(const Blueprint *blueprint, const char *chain) {
-        return rule_begin(NFPROTO_INET, nftnl_table_get_str(blueprint->table, NFTNL_TABLE_NAME),
-                          chain);
-}
-
-static int draw_finish(Blueprint *blueprint, RuleWriter *writer) {
-        int r = rule_finish(writer, &blueprint->rules[blueprint->n_rules]);
-
-        if (r == 0)
-                blueprint->n_rules++;
-        return r;
-}
-
 /* ct label G ct direction original meta priority != STAMP: came in by the gate, its window is shut
  */
 static RuleWriter draw_overdue(const Blueprint *blueprint, const char *chain,
                                const LeaseMarks *marks) {
-        RuleWriter writer = draw_rule(blueprint, chain);
+        RuleWriter writer = blueprint_begin_rule(blueprint, chain);
 
         rule_match_label(&writer, &marks->gated, true);
         rule_match_original(&writer);
@@ -208,7 +150,7 @@ static int draw_cut(Blueprint *blueprint, const char *chain, const LeaseMarks *m
         rule_match_tcp_flags(&writer, TH_RST, 0, true);
         rule_count(&writer);
         rule_reset_tcp(&writer);
-        r = draw_finish(blueprint, &writer);
+        r = blueprint_finish_rule(blueprint, &writer);
         if (r < 0)
                 return r;
 
@@ -217,7 +159,7 @@ static int draw_cut(Blueprint *blueprint, const char *chain, const LeaseMarks *m
         rule_match_protocol(&writer, IPPROTO_UDP);
         rule_count(&writer);
         rule_verdict(&writer, NF_DROP, NULL);
-        return draw_finish(blueprint, &writer);
+        return blueprint_finish_rule(blueprint, &writer);
 }
 
 static int draw_window(Blueprint *blueprint, const LeaseMarks *marks, const LeaseWindow *window) {
@@ -225,20 +167,20 @@ static int draw_window(Blueprint *blueprint, const LeaseMarks *marks, const Leas
         int r;
 
         /* ct state new meta l4proto . th dport @wID jump candidate */
-        writer = draw_rule(blueprint, "windows");
+        writer = blueprint_begin_rule(blueprint, "windows");
         rule_match_new(&writer);
         rule_match_port_set(&writer, window->id);
         rule_verdict(&writer, NFT_JUMP, "candidate");
-        r = draw_finish(blueprint, &writer);
+        r = blueprint_finish_rule(blueprint, &writer);
         if (r < 0)
                 return r;
 
         /* ct label G meta l4proto . th dport @wID meta priority set STAMP */
-        writer = draw_rule(blueprint, "windows");
+        writer = blueprint_begin_rule(blueprint, "windows");
         rule_match_label(&writer, &marks->gated, true);
         rule_match_port_set(&writer, window->id);
         rule_set_stamp(&writer, marks->stamp);
-        return draw_finish(blueprint, &writer);
+        return blueprint_finish_rule(blueprint, &writer);
 }
 
 static int draw_candidate(Blueprint *blueprint, const LeaseMarks *marks) {
@@ -247,19 +189,19 @@ static int draw_candidate(Blueprint *blueprint, const LeaseMarks *marks) {
 
         /* meta l4proto tcp tcp flags & (fin|syn|rst|ack) != syn return: a stray segment is no
          * visitor */
-        writer = draw_rule(blueprint, "candidate");
+        writer = blueprint_begin_rule(blueprint, "candidate");
         rule_match_protocol(&writer, IPPROTO_TCP);
         rule_match_tcp_flags(&writer, syn_mask, TH_SYN, false);
         rule_verdict(&writer, NFT_RETURN, NULL);
-        r = draw_finish(blueprint, &writer);
+        r = blueprint_finish_rule(blueprint, &writer);
         if (r < 0)
                 return r;
 
         /* limit rate 200/second burst 400 packets ct label set W */
-        writer = draw_rule(blueprint, "candidate");
+        writer = blueprint_begin_rule(blueprint, "candidate");
         rule_limit(&writer, NEW_PER_SECOND, NEW_BURST);
         rule_set_label(&writer, &marks->wanted);
-        return draw_finish(blueprint, &writer);
+        return blueprint_finish_rule(blueprint, &writer);
 }
 
 int lease_draw(const LeaseMarks *marks, const LeaseWindow *windows, size_t n_windows,
@@ -273,7 +215,7 @@ int lease_draw(const LeaseMarks *marks, const LeaseWindow *windows, size_t n_win
         blueprint = calloc(1, sizeof(*blueprint));
         if (!blueprint)
                 return -ENOMEM;
-        r = draw_table(blueprint, LEASE_TABLE, NFT_TABLE_F_OWNER);
+        r = blueprint_draw_table(blueprint, LEASE_TABLE, NFT_TABLE_F_OWNER);
         if (r < 0)
                 return r;
         for (size_t i = 0; i < n_windows; i++) {
@@ -281,14 +223,14 @@ int lease_draw(const LeaseMarks *marks, const LeaseWindow *windows, size_t n_win
                 if (r < 0)
                         return r;
         }
-        if ((r = draw_chain(blueprint, "input", NF_INET_LOCAL_IN, INT_MIN)) < 0 ||
-            (r = draw_chain(blueprint, "windows", -1, 0)) < 0 ||
-            (r = draw_chain(blueprint, "candidate", -1, 0)) < 0)
+        if ((r = blueprint_draw_chain(blueprint, "input", NF_INET_LOCAL_IN, INT_MIN)) < 0 ||
+            (r = blueprint_draw_chain(blueprint, "windows", -1, 0)) < 0 ||
+            (r = blueprint_draw_chain(blueprint, "candidate", -1, 0)) < 0)
                 return r;
 
-        writer = draw_rule(blueprint, "input");
+        writer = blueprint_begin_rule(blueprint, "input");
         rule_verdict(&writer, NFT_JUMP, "windows");
-        r = draw_finish(blueprint, &writer);
+        r = blueprint_finish_rule(blueprint, &writer);
         if (r < 0)
                 return r;
         r = draw_cut(blueprint, "input", marks);
@@ -311,21 +253,21 @@ static int draw_answers(Blueprint *blueprint, const LeaseMarks *marks) {
         int r;
 
         /* ct label C tcp flags & rst == 0 drop: a client that ignores resets gets nothing more */
-        writer = draw_rule(blueprint, "output");
+        writer = blueprint_begin_rule(blueprint, "output");
         rule_match_label(&writer, &marks->cut, true);
         rule_match_protocol(&writer, IPPROTO_TCP);
         rule_match_tcp_flags(&writer, TH_RST, 0, true);
         rule_verdict(&writer, NF_DROP, NULL);
-        r = draw_finish(blueprint, &writer);
+        r = blueprint_finish_rule(blueprint, &writer);
         if (r < 0)
                 return r;
 
         /* ct label C meta l4proto udp drop */
-        writer = draw_rule(blueprint, "output");
+        writer = blueprint_begin_rule(blueprint, "output");
         rule_match_label(&writer, &marks->cut, true);
         rule_match_protocol(&writer, IPPROTO_UDP);
         rule_verdict(&writer, NF_DROP, NULL);
-        return draw_finish(blueprint, &writer);
+        return blueprint_finish_rule(blueprint, &writer);
 }
 
 int guard_draw(const LeaseMarks *marks, Blueprint **ret) {
@@ -336,18 +278,18 @@ int guard_draw(const LeaseMarks *marks, Blueprint **ret) {
         blueprint = calloc(1, sizeof(*blueprint));
         if (!blueprint)
                 return -ENOMEM;
-        r = draw_table(blueprint, GUARD_TABLE, 0);
+        r = blueprint_draw_table(blueprint, GUARD_TABLE, 0);
         if (r < 0)
                 return r;
-        if ((r = draw_chain(blueprint, "early", NF_INET_LOCAL_IN, INT_MIN + 1)) < 0 ||
-            (r = draw_chain(blueprint, "late", NF_INET_LOCAL_IN, INT_MAX - 1)) < 0 ||
-            (r = draw_chain(blueprint, "output", NF_INET_LOCAL_OUT, INT_MAX - 1)) < 0)
+        if ((r = blueprint_draw_chain(blueprint, "early", NF_INET_LOCAL_IN, INT_MIN + 1)) < 0 ||
+            (r = blueprint_draw_chain(blueprint, "late", NF_INET_LOCAL_IN, INT_MAX - 1)) < 0 ||
+            (r = blueprint_draw_chain(blueprint, "output", NF_INET_LOCAL_OUT, INT_MAX - 1)) < 0)
                 return r;
 
         /* ... ct label set C */
         writer = draw_overdue(blueprint, "early", marks);
         rule_set_label(&writer, &marks->cut);
-        r = draw_finish(blueprint, &writer);
+        r = blueprint_finish_rule(blueprint, &writer);
         if (r < 0)
                 return r;
         r = draw_cut(blueprint, "early", marks);
@@ -355,19 +297,19 @@ int guard_draw(const LeaseMarks *marks, Blueprint **ret) {
                 return r;
 
         /* ct state new ct label G counter */
-        writer = draw_rule(blueprint, "late");
+        writer = blueprint_begin_rule(blueprint, "late");
         rule_match_new(&writer);
         rule_match_label(&writer, &marks->gated, true);
         rule_count(&writer);
-        r = draw_finish(blueprint, &writer);
+        r = blueprint_finish_rule(blueprint, &writer);
         if (r < 0)
                 return r;
 
         /* meta priority STAMP meta priority set 0:0 */
-        writer = draw_rule(blueprint, "late");
+        writer = blueprint_begin_rule(blueprint, "late");
         rule_match_stamp(&writer, marks->stamp, true);
         rule_set_stamp(&writer, 0);
-        r = draw_finish(blueprint, &writer);
+        r = blueprint_finish_rule(blueprint, &writer);
         if (r < 0)
                 return r;
         r = draw_answers(blueprint, marks);
@@ -375,90 +317,6 @@ int guard_draw(const LeaseMarks *marks, Blueprint **ret) {
                 return r;
         *ret = TAKE_POINTER(blueprint);
         return 0;
-}
-
-void blueprint_add(const Blueprint *blueprint, Batch *batch, Netlink *netlink) {
-        struct nlmsghdr *message;
-
-        message = batch_message(batch, netlink, NFT_MSG_NEWTABLE, NLM_F_CREATE | NLM_F_EXCL,
-                                NFPROTO_INET);
-        nftnl_table_nlmsg_build_payload(message, blueprint->table);
-        batch_push(batch, message);
-        for (size_t i = 0; i < blueprint->n_chains; i++) {
-                message = batch_message(batch, netlink, NFT_MSG_NEWCHAIN, NLM_F_CREATE | NLM_F_EXCL,
-                                        NFPROTO_INET);
-                nftnl_chain_nlmsg_build_payload(message, blueprint->chains[i]);
-                batch_push(batch, message);
-        }
-        for (size_t i = 0; i < blueprint->n_sets; i++) {
-                message = batch_message(batch, netlink, NFT_MSG_NEWSET, NLM_F_CREATE | NLM_F_EXCL,
-                                        NFPROTO_INET);
-                nftnl_set_nlmsg_build_payload(message, blueprint->sets[i]);
-                batch_push(batch, message);
-                message = batch_message(batch, netlink, NFT_MSG_NEWSETELEM,
-                                        NLM_F_CREATE | NLM_F_EXCL, NFPROTO_INET);
-                nftnl_set_elems_nlmsg_build_payload(message, blueprint->sets[i]);
-                batch_push(batch, message);
-        }
-        for (size_t i = 0; i < blueprint->n_rules; i++) {
-                message = batch_message(batch, netlink, NFT_MSG_NEWRULE,
-                                        NLM_F_CREATE | NLM_F_APPEND, NFPROTO_INET);
-                nftnl_rule_nlmsg_build_payload(message, blueprint->rules[i]);
-                batch_push(batch, message);
-        }
-}
-
-static bool chain_equals(const struct nftnl_chain *wanted, const struct nftnl_chain *found) {
-        if (nftnl_chain_is_set(wanted, NFTNL_CHAIN_HOOKNUM) !=
-            nftnl_chain_is_set(found, NFTNL_CHAIN_HOOKNUM))
-                return false;
-        if (!nftnl_chain_is_set(wanted, NFTNL_CHAIN_HOOKNUM))
-                return true;
-        return nftnl_chain_get_u32(wanted, NFTNL_CHAIN_HOOKNUM) ==
-                       nftnl_chain_get_u32(found, NFTNL_CHAIN_HOOKNUM) &&
-               nftnl_chain_get_s32(wanted, NFTNL_CHAIN_PRIO) ==
-                       nftnl_chain_get_s32(found, NFTNL_CHAIN_PRIO) &&
-               nftnl_chain_get_u32(found, NFTNL_CHAIN_POLICY) == NF_ACCEPT;
-}
-
-bool blueprint_stands(const Blueprint *blueprint, const Ruleset *ruleset) {
-        const char *table = nftnl_table_get_str(blueprint->table, NFTNL_TABLE_NAME);
-        const struct nftnl_table *found;
-        size_t n_chains = 0, n_rules = 0;
-
-        found = ruleset_find_table(ruleset, NFPROTO_INET, table);
-        if (!found || nftnl_table_get_u32(found, NFTNL_TABLE_FLAGS) !=
-                              nftnl_table_get_u32(blueprint->table, NFTNL_TABLE_FLAGS))
-                return false;
-        for (size_t i = 0; i < ruleset->n_chains; i++)
-                if (nftnl_chain_get_u32(ruleset->chains[i], NFTNL_CHAIN_FAMILY) == NFPROTO_INET &&
-                    strcmp(nftnl_chain_get_str(ruleset->chains[i], NFTNL_CHAIN_TABLE), table) == 0)
-                        n_chains++;
-        if (n_chains != blueprint->n_chains)
-                return false;
-        for (size_t i = 0; i < blueprint->n_chains; i++) {
-                const char *chain = nftnl_chain_get_str(blueprint->chains[i], NFTNL_CHAIN_NAME);
-                const struct nftnl_chain *c =
-                        ruleset_find_chain(ruleset, NFPROTO_INET, table, chain);
-                const struct nftnl_rule *rule;
-                size_t cursor = 0;
-
-                if (!c || !chain_equals(blueprint->chains[i], c))
-                        return false;
-                /* the blueprint's rules of this chain, in order, against the kernel's */
-                for (size_t k = 0; k < blueprint->n_rules; k++) {
-                        if (strcmp(nftnl_rule_get_str(blueprint->rules[k], NFTNL_RULE_CHAIN),
-                                   chain) != 0)
-                                continue;
-                        rule = ruleset_next_rule(ruleset, NFPROTO_INET, table, chain, &cursor);
-                        if (!rule || !rule_equals(blueprint->rules[k], rule))
-                                return false;
-                        n_rules++;
-                }
-                if (ruleset_next_rule(ruleset, NFPROTO_INET, table, chain, &cursor))
-                        return false;
-        }
-        return n_rules == blueprint->n_rules;
 }
 
 typedef struct SetCheck {

@@ -76,8 +76,12 @@ static int judge(Parse *parse, Key key, int r, const char *fault) {
 }
 
 static int set_string(char **string, const char *value) {
-        *string = strdup(value);
-        return *string ? 0 : -ENOMEM;
+        char *copy = strdup(value);
+
+        if (!copy)
+                return -ENOMEM;
+        *string = copy;
+        return 0;
 }
 
 static int set_description(Parse *parse, Key key, const char *value) {

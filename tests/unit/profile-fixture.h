@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <limits.h>
+#include <postern/profile.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -24,7 +25,8 @@
         "[Window]\n"                                                                               \
         "Ports=80/tcp\n"
 
-static char config_dir[PATH_MAX / 2];
+static char config_dir[PATH_MAX / 2];  /* a test may go deeper */
+static char fixture_dir[PATH_MAX / 2]; /* what is removed in the end */
 
 /* Only the last of several in one test is valid. */
 static inline const char *profile_path(const char *file_name) {
@@ -62,15 +64,20 @@ static inline void make_config_dir(const char *parent) {
         umask(022);
         (void) snprintf(config_dir, sizeof(config_dir), "%s/postern-test-XXXXXX", parent);
         assert_non_null(mkdtemp(config_dir));
+        strcpy(fixture_dir, config_dir);
         assert_int_equal(mkdir(profile_path(""), 0755), 0);
 }
 
 static inline int remove_config_dir(void **state) {
-        remove_tree(config_dir);
+        remove_tree(fixture_dir);
         return 0;
 }
 
+static inline int load(const char *name, Profile **ret, char **ret_problem) {
+        return profile_load(config_dir, name, PROFILE_ALLOW_STICKY_PARENTS, ret, ret_problem);
+}
+
 static inline void assert_contains(const char *text, const char *part) {
-        if (!strstr(text, part))
-                fail_msg("\"%s\" does not contain \"%s\"", text, part);
+        if (!text || !strstr(text, part))
+                fail_msg("\"%s\" does not contain \"%s\"", text ? text : "", part);
 }

@@ -75,10 +75,6 @@ static int set_up(void **state) {
         return 0;
 }
 
-static int load(Profile **ret, char **ret_problem) {
-        return profile_load(config_dir, "a", PROFILE_ALLOW_STICKY_PARENTS, ret, ret_problem);
-}
-
 /* With memory for 0, 1, 2... allocations: -ENOMEM and nothing else, until it is enough. A leak is
  * seen by valgrind and AddressSanitizer. */
 static void assert_survives(const char *text, int expected, unsigned at_least) {
@@ -90,7 +86,7 @@ static void assert_survives(const char *text, int expected, unsigned at_least) {
                 char *problem = NULL;
 
                 allocations_left = n;
-                r = load(&profile, &problem);
+                r = load("a", &profile, &problem);
                 allocations_left = UINT_MAX;
 
                 assert_true((r == PROFILE_OK) == !!profile);
@@ -213,7 +209,7 @@ static void changes_meanwhile(void **state) {
                 write_profile("a.conf", GOOD);
                 mischief = table[i].mischief;
                 mischief_at = table[i].at;
-                assert_int_equal(load(&profile, &problem), table[i].r);
+                assert_int_equal(load("a", &profile, &problem), table[i].r);
                 assert_int_equal(mischief_at, 0);
                 if (table[i].problem)
                         assert_contains(problem, table[i].problem);

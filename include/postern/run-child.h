@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+
+/*
+ * run-child: starts a renewal in the surroundings that it may rely on, and with nothing else: no
+ * descriptors of ours, no environment, no signals, no capabilities beyond its user's.
+ */
+
+#include <postern/profile.h>
+#include <postern/run-cgroup.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+typedef struct RunChild {
+        pid_t pid;
+        int pidfd;
+} RunChild;
+
+/* The user of a profile, looked up. */
+typedef struct RunUser RunUser;
+
+/* 0; a negative errno, with the reason in problem. forbidden: a uid that no renewal may have (the
+ * broker's own, unless that is root). */
+int run_user_find(const char *name, uid_t forbidden, RunUser **ret, char *problem, size_t size);
+RunUser *run_user_free(RunUser *user);
+
+/*
+ * Starts Exec= of the profile.
+ *
+ * output: becomes standard output and error. deadline: CLOCK_REALTIME, seconds, for the
+ * environment. Returns once the program runs; or a negative errno with the reason and what to do in
+ * problem.
+ */
+int run_child_start(const Profile *profile, const RunUser *user, const RunCgroup *cgroup,
+                    const char *window, uint64_t deadline, int output, RunChild *ret, char *problem,
+                    size_t size);

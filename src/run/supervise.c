@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+
+/*
+ * With a cgroup the kernel kills the tree as one. Without, this process is the subreaper: whatever
+ * loses its parent becomes its child, so killing children until there are none ends all of it.
+ */
+
+#include <errno.h>
+#include <poll.h>
+#include <postern/cleanup.h>
+#include <postern/run-supervise.h>
+#include <signal.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <time.h>
+
+enum { EMPTY_POLL_MSEC = 5 }; /* how often to look whether the tree is gone, once it should be */
+
+typedef struct Supervisor {
+        const RunChild *child;
+        const RunCgroup *cgroup;
+        int socket, signal_fd;
+        bool main_ended;
+        int status;
+        bool stopping, killing;
+        uint64_t kill_at; /* CLOCK_MONOTONIC, milliseconds */
+} Supervisor;
+
+static uint64_t now_msec(void) {
+        struct timespec now;
+
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        return (uint64_t) now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+int run_supervise_prepare(void) {
+        sigset_t signals;
+        int fd;
+
+        if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
+                return -errno;
+        sigemptyset(&signals);
+        sigaddset(&signals, SIGTERM);
+        sigaddset(&signals, SIGINT);
+        sigaddset(&signals, SIGHUP);
+        if (sigprocmask(SIG_BLOCK, &signals, NULL) < 0)
+                return -errno;
+        fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+        return fd < 0 ? -errno : fd;
+}
+
+/* The children that came to this process. They are ours until waited for, so their numbers hold. */
+static void signal_children(int signal) {
+        _cleanup_fclose_ FILE *children = NULL;
+        char path[64];
+        int pid;
+
+        snprintf(path, sizeof(path), "/proc/self/task/%d/children", (int) getpid());
+        children = fopen(path, "re");
+        while (children && fscanf(children, "%d", &pid) == 1)
+                (void) kill(pid, signal);
+}
+
+static void signal_tree(const Supervisor *supervisor, int signal) {
+        if (supervisor->cgroup->fd >= 0) {
+                run_cgroup_signal(supervisor->cgroup, signal);
+                return;
+        }
+        if (!supervisor->main_ended)
+                (void) kill(-supervisor->child->pid, signal); /* its session's first group */
+        signal_children(signal);
+}
+
+static int status_of(const siginfo_t *info) {
+        return info->si_code == CLD_EXITED ? info->si_status : 128 + info->si_status;
+}
+
+/* Reaps what has ended; true when there is no child left. */
+static bool reap(Supervisor *supervisor) {
+        for (;;) {
+                siginfo_t info = {};
+
+                if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG) < 0)
+                        return errno == ECHILD;
+                if (info.si_pid == 0)
+                        return false;
+                if (info.si_pid == supervisor->child->pid) {
+                        supervisor->main_ended = true;
+                        supervisor->status = status_of(&info);
+                }
+        }
+}
+
+static bool tree_is_gone(Supervisor *supervisor) {
+        bool childless = reap(supervisor);
+
+        return supervisor->main_ended && childless && !run_cgroup_populated(supervisor->cgroup);
+}
+
+static void begin_stop(Supervisor *supervisor) {
+        if (supervisor->stopping)
+                return;
+        supervisor->stopping = true;
+        supervisor->kill_at = now_msec() + RUN_GRACE_MSEC;
+        signal_tree(supervisor, SIGTERM);
+}
+
+static void look_around(Supervisor *supervisor, int timeout) {
+        struct signalfd_siginfo info;
+        struct pollfd polled[] = {
+                {.fd = supervisor->main_ended ? -1 : supervisor->child->pidfd, .events = POLLIN},
+                {.fd = supervisor->stopping ? -1 : supervisor->socket,
+                 .events = POLLIN | POLLRDHUP},
+                {.fd = supervisor->signal_fd, .events = POLLIN},
+        };
+
+        if (poll(polled, ELEMENTS(polled), timeout) <= 0)
+                return;
+        /* Nothing is to be said any more: whatever comes means the end. */
+        if (polled[1].revents)
+                begin_stop(supervisor);
+        if (polled[2].revents) {
+                while (read(supervisor->signal_fd, &info, sizeof(info)) > 0)
+                        ;
+                begin_stop(supervisor);
+        }
+}
+
+int run_supervise(const RunChild *child, const RunCgroup *cgroup, int socket, int signal_fd) {
+        Supervisor supervisor = {
+                .child = child,
+                .cgroup = cgroup,
+                .socket = socket,
+                .signal_fd = signal_fd,
+        };
+
+        while (!tree_is_gone(&supervisor)) {
+                int timeout = -1;
+
+                if (supervisor.main_ended ||
+                    (supervisor.stopping && now_msec() >= supervisor.kill_at))
+                        supervisor.killing = true;
+                if (supervisor.killing) {
+                        /* Each time: something may have been forked meanwhile. */
+                        signal_tree(&supervisor, SIGKILL);
+                        timeout = EMPTY_POLL_MSEC;
+                } else if (supervisor.stopping)
+                        timeout = supervisor.kill_at - now_msec();
+                look_around(&supervisor, timeout);
+        }
+        return supervisor.status;
+}

@@ -1,0 +1,319 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The host's ruleset: where a window opens in it, what is refused, and what foreign changes do."""
+
+import pytest
+from net import DEFAULT_DENY, HOST4, OFFICE4, STRANGER4
+from probe import FAMILIES, HeldConnection, Listener, Outcome, Prober
+from process import now, run, wait_until
+from scene import ADDRESSES, Renewal, Scene, saved_ruleset, state, wait_state
+from testbed import BusError, Testbed
+
+# name: (ruleset, the chains that a window opens in)
+DENIALS = {
+    "policy": ("table inet fw { chain in { type filter hook input priority 0; policy drop; } }", ["inet fw in"]),
+    "last rule drops": (
+        "table inet fw { chain in { type filter hook input priority 0; iif lo accept; counter drop; } }",
+        ["inet fw in"],
+    ),
+    "last rule rejects": (
+        "table inet fw { chain in { type filter hook input priority 0; iif lo accept; log reject; } }",
+        ["inet fw in"],
+    ),
+    "jump to where it rejects": (
+        """table inet fw {
+            chain no { ip saddr 192.0.2.1 accept; reject with icmpx type admin-prohibited; }
+            chain in { type filter hook input priority 0; iif lo accept; jump no; }
+        }""",
+        ["inet fw no"],
+    ),
+    "goto, two deep": (
+        """table inet fw {
+            chain no { drop; }
+            chain more { tcp dport 22 accept; goto no; }
+            chain in { type filter hook input priority 0; goto more; }
+        }""",
+        ["inet fw no"],
+    ),
+    "a jump that returns, then the policy": (
+        """table inet fw {
+            chain some { tcp dport 22 accept; return; drop; }
+            chain in { type filter hook input priority 0; policy drop; jump some; }
+        }""",
+        ["inet fw in"],
+    ),
+    "a chain for each family": (
+        """table ip fw4 { chain in { type filter hook input priority 0; policy drop; } }
+        table ip6 fw6 { chain in { type filter hook input priority 0; policy drop;
+            icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept; } }""",
+        ["ip fw4 in", "ip6 fw6 in"],
+    ),
+    "two chains deny": (
+        """table inet one { chain in { type filter hook input priority -5000; policy drop; } }
+        table inet two { chain in { type filter hook input priority 100; reject; } }""",
+        ["inet one in", "inet two in"],
+    ),
+    "no established accept": (
+        """table inet fw { chain in { type filter hook input priority 0; policy drop;
+            tcp sport 14000 accept; ip saddr 192.0.2.7 drop; } }""",
+        ["inet fw in"],
+    ),
+}
+
+
+def findings(testbed, profile="web"):
+    return testbed.bus.call("Check", "s", profile)[0]
+
+
+@pytest.mark.parametrize("name", DENIALS)
+def test_denial(name):
+    """Check says where; a window opens there, for both families, and leaves the rules as they were."""
+    ruleset, chains = DENIALS[name]
+    with Testbed(ruleset) as testbed:
+        before = testbed.net.ruleset()
+        renewal = Renewal(testbed)
+        with testbed.daemon(), Listener(), Prober() as prober:
+            places = [subject for level, subject, _ in findings(testbed) if level == "ok" and " " in subject]
+            assert sorted(places) == sorted(chains)
+            window = renewal.request()
+            prober.wait_for(Outcome.OPEN, "v4")
+            assert state(testbed, window, "Gate") == "nftables: " + ", ".join(places)
+            renewal.finish()
+            wait_state(testbed, window, "closed")
+            assert prober.outcomes("v4", now()).isdisjoint({Outcome.OPEN})
+            assert testbed.net.ruleset() == before
+
+
+REFUSED = {
+    "denied at prerouting": (
+        "table inet raw { chain pre { type filter hook prerouting priority -300; policy drop; ip saddr 203.0.113.81 accept; } }",
+        "inet raw pre",
+    ),
+    "denied at ingress": (
+        "table netdev edge { chain in { type filter hook ingress device uplink priority 0; policy drop; } }",
+        "netdev edge in",
+    ),
+    "nothing is tracked": (
+        "table inet raw { chain pre { type filter hook prerouting priority -300; notrack; } }",
+        "inet raw pre",
+    ),
+    "iptables' table": (
+        "table ip filter { chain INPUT { type filter hook input priority 0; policy drop; } }",
+        "ip filter INPUT",
+    ),
+    "firewalld's table": (
+        "table inet firewalld { chain filter_INPUT { type filter hook input priority 10; reject; } }",
+        "inet firewalld filter_INPUT",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(name):
+    """Before anything is opened, with the chain that is in the way and what to do."""
+    ruleset, chain = REFUSED[name]
+    with Testbed(DEFAULT_DENY + ruleset) as testbed, testbed.daemon():
+        before = testbed.net.ruleset()
+        renewal = Renewal(testbed)
+        assert any(level == "error" and chain in text for level, _, text in findings(testbed))
+        with pytest.raises(BusError) as refusal:
+            renewal.request()
+        assert refusal.value.name == "org.postern.Renewal1.Error.GateFailed"
+        assert chain in refusal.value.text and ":" in refusal.value.text
+        assert not renewal.tree(), "the renewal ran although the gate could not be opened"
+        assert testbed.net.ruleset() == before
+
+
+def test_nothing_denies():
+    with Testbed("table inet fw { chain in { type filter hook input priority 0; } }") as testbed, testbed.daemon():
+        before = testbed.net.ruleset()
+        renewal = Renewal(testbed)
+        assert any(level == "note" and "denies" in text for level, _, text in findings(testbed))
+        window = renewal.request()
+        assert testbed.net.ruleset() == before, "there was nothing to open"
+        assert state(testbed, window, "Gate").startswith("none")
+        renewal.finish()
+        wait_state(testbed, window, "closed")
+        assert state(testbed, window, "Result") == "success"
+
+
+def test_explicit_drop_wins(testbed):
+    testbed.net.nft(f"insert rule inet filter input ip saddr {STRANGER4} tcp dport 80 drop")
+    renewal = Renewal(testbed)
+    with testbed.daemon(), Listener(), Prober() as prober:
+        window = renewal.request()
+        prober.wait_for(Outcome.OPEN, "v6")
+        assert prober.outcomes("v4", now()) == {Outcome.SILENT}
+        # a ban that comes during the window goes before the window's rule, and wins, too
+        testbed.net.nft("add rule inet filter input ip6 saddr 2001:db8:1::80 tcp dport 80 drop")
+        prober.wait_for(Outcome.SILENT, "v6")
+        wait_until(lambda: rules(testbed)[-1].endswith('"postern:gate"'), "the gate's rule to be last again")
+        assert prober.outcomes("v6", now()) == {Outcome.SILENT}
+        renewal.finish()
+        wait_state(testbed, window, "closed")
+
+
+def rules(testbed, chain="inet filter input"):
+    lines = run(["nft", "list", "chain", *chain.split()], ns="host").splitlines()
+    return [line.strip() for line in lines[3:-2]]
+
+
+def test_precedence_first(testbed):
+    testbed.net.nft(f"insert rule inet filter input ip saddr {STRANGER4} drop")
+    renewal = Renewal(testbed, gate="[Gate]\nPrecedence=first\n")
+    with testbed.daemon(), Listener(), Prober() as prober:
+        window = renewal.request()
+        prober.wait_for(Outcome.OPEN, "v4")
+        assert rules(testbed)[0].endswith('"postern:gate"')
+        renewal.finish()
+        wait_state(testbed, window, "closed")
+
+
+def test_named_chain():
+    """The guess is wrong where a rule with conditions leads to the denial; Chain= puts it right."""
+    ruleset = """table inet fw {
+        chain world { tcp dport 22 accept; drop; }
+        chain in { type filter hook input priority 0; policy drop; iif lo accept;
+            meta l4proto ipv6-icmp accept; iifname "uplink" jump world; }
+    }"""
+    with Testbed(ruleset) as testbed, testbed.daemon(), Listener(), Prober() as prober:
+        guessed, named = Renewal(testbed, "guessed"), Renewal(testbed, "named", gate="[Gate]\nChain=inet fw world\n")
+        assert any(level == "note" and "inet fw world" in subject for level, subject, _ in findings(testbed, "guessed"))
+        window = guessed.request()
+        assert prober.outcomes("v4", now()) == {Outcome.SILENT}
+        guessed.finish()
+        wait_state(testbed, window, "closed")
+        window = named.request()
+        for family in FAMILIES:
+            prober.wait_for(Outcome.OPEN, family)
+        named.finish()
+        wait_state(testbed, window, "closed")
+        missing = Renewal(testbed, "missing", gate="[Gate]\nChain=inet fw nowhere\n")
+        with pytest.raises(BusError, match="inet fw nowhere.*does not exist"):
+            missing.request()
+
+
+@pytest.mark.parametrize("reload", ["flush ruleset\n" + DEFAULT_DENY, "flush ruleset", "delete table inet postern_guard"])
+def test_foreign_reload(testbed, reload):
+    """Never wider than the host's rules plus the window; put back for the time that is left."""
+    renewal = Renewal(testbed)
+    with testbed.daemon() as daemon, Scene(testbed) as scene:
+        window = renewal.request()
+        scene.connect()
+        until = state(testbed, window, "DeadlineBoottime")
+        event = now()
+        testbed.net.nft(reload)
+        if reload == "flush ruleset":
+            # the host itself is open now; its own rules come back later
+            scene.prober.wait_for(Outcome.OPEN, "v4", since=event)
+            testbed.net.nft(DEFAULT_DENY)
+            event = now()
+        wait_until(lambda: "put back" in daemon.text(), "the repair to be told")
+        for family in FAMILIES:
+            scene.prober.wait_for(Outcome.OPEN, family, since=now())
+        assert state(testbed, window, "DeadlineBoottime") == until
+        for connection in scene.strangers:
+            assert connection.state() == "alive"
+        shut = now()
+        renewal.finish()
+        wait_state(testbed, window, "closed")
+        scene.assert_shut(shut)
+        scene.assert_swept()
+
+
+def test_reload_that_cannot_be_mended(testbed):
+    """The new ruleset denies where a window cannot open: the window ends, and says why."""
+    renewal = Renewal(testbed)
+    with testbed.daemon(), Scene(testbed) as scene:
+        window = renewal.request()
+        scene.connect()
+        testbed.net.nft("table inet early { chain pre { type filter hook prerouting priority -300; policy drop; "
+                        f"ip saddr {OFFICE4} accept; ip6 saddr 2001:db8:1::81 accept; icmpv6 type {{ 135, 136 }} accept; }} }}")
+        wait_state(testbed, window, "closed")
+        assert state(testbed, window, "Result") == "gate-failed"
+        assert "inet early pre" in state(testbed, window, "Hint")
+        assert not renewal.tree()
+        testbed.net.nft("delete table inet early")
+        scene.assert_shut(now())
+        scene.assert_swept()
+
+
+def test_saved_ruleset_is_inert(testbed):
+    """Saved during a window, loaded after a crash and after a reboot: admits nothing, blocks nothing."""
+    renewal = Renewal(testbed)
+    with Scene(testbed) as scene:
+        daemon = testbed.daemon().start()
+        window = renewal.request()
+        scene.connect()
+        saved = saved_ruleset(testbed)
+        assert "postern_guard" in saved and state(testbed, window) == "open"
+        daemon.kill9()
+        wait_until(lambda: not renewal.tree(), "the renewal's tree to be gone")
+
+        testbed.net.nft("flush ruleset\n" + saved)
+        scene.assert_shut(now())
+        # the next broker takes it all away
+        with testbed.daemon():
+            scene.assert_swept()
+
+        # after a reboot: no connection is known, no broker runs
+        testbed.net.nft("flush ruleset\n" + saved)
+        run(["conntrack", "-F"], ns="host")
+        with HeldConnection(HOST4, source=OFFICE4) as office:
+            assert office.state() == "alive"
+            for family in FAMILIES:
+                assert scene.prober.outcomes(family, now()) == {Outcome.SILENT}
+            # and a window opens and shuts over it as over any other
+            with testbed.daemon():
+                assert testbed.net.ruleset() == scene.ruleset
+                window = renewal.request()
+                scene.prober.wait_for(Outcome.OPEN, "v4", since=now())
+                shut = now()
+                renewal.finish()
+                wait_state(testbed, window, "closed")
+                assert scene.prober.outcomes("v4", shut + 100_000_000) == {Outcome.SILENT}
+                assert office.state() == "alive"
+                assert testbed.net.ruleset() == scene.ruleset
+
+
+def test_overlapping_windows(testbed):
+    """Two profiles, one port: open until the later one ends."""
+    first, second = Renewal(testbed, "first"), Renewal(testbed, "second", window="Ports=80/tcp 8443/tcp")
+    with testbed.daemon(), Scene(testbed) as scene:
+        one, two = first.request(), second.request()
+        scene.connect()
+        first.finish()
+        wait_state(testbed, one, "closed")
+        for family in FAMILIES:
+            assert scene.prober.outcomes(family, now()) == {Outcome.OPEN}
+        for connection in scene.strangers:
+            assert connection.state() == "alive"
+        event = now()
+        second.finish()
+        wait_state(testbed, two, "closed")
+        scene.assert_shut(event)
+        scene.assert_swept()
+
+
+def test_admitted_connections_are_counted(testbed):
+    renewal = Renewal(testbed)
+    with testbed.daemon(), Listener():
+        window = renewal.request()
+        with HeldConnection(ADDRESSES["v4"]), HeldConnection(ADDRESSES["v6"]), HeldConnection(HOST4, source=OFFICE4):
+            wait_until(lambda: state(testbed, window, "AdmittedConnections") == 2, "two strangers to be counted")
+        renewal.finish()
+        wait_state(testbed, window, "closed")
+        assert state(testbed, window, "AdmittedConnections") == 2
+
+
+def test_a_second_broker_is_refused(testbed):
+    """One host, one broker: the tables of a living one are left alone."""
+    renewal = Renewal(testbed)
+    with testbed.daemon(), Listener(), Prober() as prober:
+        window = renewal.request()
+        during = testbed.net.ruleset()
+        with pytest.raises(AssertionError, match="ended with 1"):
+            testbed.daemon().start()
+        assert testbed.net.ruleset() == during
+        prober.wait_for(Outcome.OPEN, "v4", since=now())
+        renewal.finish()
+        wait_state(testbed, window, "closed")
