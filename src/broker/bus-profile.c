@@ -42,8 +42,11 @@ static int bus_profile_find(sd_bus *connection, const char *path, const char *in
         int r;
 
         r = sd_bus_path_decode(path, BUS_PROFILE_PREFIX, &name);
-        if (r <= 0)
+        if (r < 0)
                 return r;
+        /* the prefix itself decodes to an empty name */
+        if (r == 0 || !*name)
+                return 0;
 
         found = calloc(1, sizeof(*found));
         if (!found)

@@ -264,8 +264,9 @@ static int main_start(Main *self, const Options *options) {
 
         r = broker_sweep(self->broker);
         if (r < 0) {
-                log_error("Cannot remove what an earlier posternd may have left open: %s.",
-                          strerror(-r));
+                log_error("Cannot remove what an earlier posternd may have left open: %s.%s",
+                          strerror(-r),
+                          r == -EPERM ? " It needs root, or the capability CAP_NET_ADMIN." : "");
                 return r;
         }
 
