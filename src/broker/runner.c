@@ -287,8 +287,7 @@ static int on_helper_exit(sd_event_source *source, int fd, uint32_t revents, voi
                 log_warning("The root helper of window %s was killed by signal %d",
                             run ? run->window_id : "(gone)", info.si_status);
         helper->run = NULL;
-        sd_event_source_set_floating(source, 0);
-        sd_event_source_disable_unref(source); /* frees the helper */
+        (void) sd_event_source_set_floating(source, 0); /* the last reference: frees the helper */
         if (!run)
                 return 0;
         run->helper = NULL;
