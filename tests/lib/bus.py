@@ -18,7 +18,7 @@ from jeepney import DBusAddress, DBusErrorResponse, MatchRule, MessageFlag, new_
 from jeepney.bus_messages import message_bus
 from jeepney.io.blocking import open_dbus_connection
 
-from process import Process, as_user, new_directory, root, run
+from process import Process, as_user, new_directory, run
 
 NAME = "org.postern.Renewal1"
 PATH = "/org/postern/Renewal1"

@@ -159,7 +159,7 @@ def test_polkit_is_asked_for_real():
 
 
 def test_certbot_fails_at_a_shut_port(net, acme):
-    with pytest.raises(RuntimeError, match="firewall"):
+    with pytest.raises(RuntimeError, match="(?i)timeout"):
         acme.run_certbot()
 
 
@@ -179,5 +179,5 @@ def test_certbot_gets_a_certificate_through_an_open_port(net, acme, answers):
 
 def test_profile_text_is_complete(net, acme):
     text = acme.profile(extra="MaxDuration=5min")
-    assert f"Exec=/usr/bin/certbot certonly" in text and "MaxDuration=5min" in text
+    assert "Exec=/usr/bin/certbot certonly" in text and "MaxDuration=5min" in text
     assert os.path.exists(acme.ca)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from testbed import leftovers, new_directory, processes, wait_until
+from testbed import leftovers, processes, wait_until
 
 ISOLATE = Path(__file__).parents[2] / "tools/lib/isolate.py"
 # a command that leaves a daemon behind it, ignores what it can, and has a namespace made
@@ -16,21 +16,21 @@ COMMAND = """
 trap '' TERM INT HUP
 setsid sleep 1000001 &
 ip netns add inner
-touch {ready}
+echo ready
 sleep 1000002
 sleep 1000003
 """
 
 
-def start(tmp: Path) -> subprocess.Popen:
-    ready = tmp / "ready"
+def start(*before: str) -> subprocess.Popen:
     # a session of its own: Ctrl-C is sent to the whole of it
-    isolate = subprocess.Popen(
-        [sys.executable, str(ISOLATE), "postern-nested", "/bin/sh", "-c", COMMAND.format(ready=ready)],
+    started = subprocess.Popen(
+        [*before, sys.executable, str(ISOLATE), "postern-nested", "/bin/sh", "-c", COMMAND],
         start_new_session=True,
+        stdout=subprocess.PIPE,
     )
-    wait_until(ready.exists, "the command to run")
-    return isolate
+    assert started.stdout.readline() == b"ready\n"
+    return started
 
 
 def layer(isolate: subprocess.Popen, name: str) -> int:
@@ -62,7 +62,7 @@ def nothing_left():
 
 @pytest.mark.parametrize("name", ["isolate", "unshare", "init", "command", "janitor"])
 def test_killing_a_layer_leaves_nothing(nothing_left, name):
-    isolate = start(new_directory("isolation"))
+    isolate = start()
     assert leftovers()["cgroups"] != nothing_left["cgroups"], "no cgroup: is cgroup2 writable here?"
     os.kill(layer(isolate, name), signal.SIGKILL)
     if name == "janitor":
@@ -72,24 +72,19 @@ def test_killing_a_layer_leaves_nothing(nothing_left, name):
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_it(nothing_left, signum):
-    isolate = start(new_directory("isolation"))
+    isolate = start()
     isolate.send_signal(signum)
     assert isolate.wait(20) == 128 + signal.SIGKILL
 
 
 def test_ctrl_c_ends_even_what_ignores_it(nothing_left):
-    isolate = start(new_directory("isolation"))
+    isolate = start()
     os.killpg(isolate.pid, signal.SIGINT)
     assert isolate.wait(20) != 0
 
 
 def test_a_script_that_is_killed_takes_it_along(nothing_left):
-    ready = new_directory("isolation") / "ready"
-    script = subprocess.Popen(
-        ["/bin/sh", "-c", '"$@"; true', "sh", sys.executable, str(ISOLATE), "postern-nested",
-         "/bin/sh", "-c", COMMAND.format(ready=ready)]
-    )  # fmt: skip
-    wait_until(ready.exists, "the command to run")
+    script = start("/bin/sh", "-c", '"$@"; true', "sh")
     script.kill()
     script.wait()
 

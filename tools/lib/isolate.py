@@ -128,6 +128,8 @@ def inside(command: list[str]) -> int:
     for arguments in (
         ["mount", "-t", "tmpfs", "-o", "mode=755", "postern-testbed", "/run"],
         ["mkdir", "-p", "/run/netns", "/run/lock", "/run/testbed/tmp"],
+        # a mount of its own, as `ip netns add` would otherwise make it
+        ["mount", "--bind", "/run/netns", "/run/netns"],
         ["ip", "link", "set", "lo", "up"],
     ):
         subprocess.run(arguments, check=True)

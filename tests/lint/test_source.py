@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the sources may not say, whatever a reviewer overlooks."""
+
+import re
+import subprocess
+import xml.etree.ElementTree
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+# the daemon has one thread and one loop: what blocks in it blocks every window's close
+BLOCKING = (
+    "sd_bus_call sd_bus_call_method sd_bus_get_property sd_bus_set_property sd_bus_request_name"
+    " waitpid wait getpwnam getpwuid getgrnam getgrgid getgrouplist initgroups getaddrinfo gethostbyname"
+    " system popen sleep usleep nanosleep clock_nanosleep flock"
+).split()
+# a pid may be somebody else's by the time it is asked about
+PIDS = ("unix-process", "SD_BUS_CREDS_PID", "sd_bus_creds_get_pid")
+
+
+def without_comments(text: str) -> str:
+    return re.sub(r"/\*.*?\*/|//[^\n]*", " ", text, flags=re.S)
+
+
+def sources(*directories: str) -> list[Path]:
+    found = [path for name in directories for path in sorted((ROOT / name).rglob("*.[ch]"))]
+    assert found, f"no sources in {directories}"
+    return found
+
+
+def places(paths: list[Path], pattern: str) -> list[str]:
+    return [
+        f"{path.relative_to(ROOT)}: {match[0]}"
+        for path in paths
+        for match in re.finditer(pattern, without_comments(path.read_text()))
+    ]
+
+
+def test_the_daemon_calls_nothing_that_blocks():
+    names = "|".join(BLOCKING)
+    assert not places(sources("src/broker", "src/core"), rf"(?<![\w.>])(?:{names})\s*\(")
+
+
+def test_nobody_is_authorised_by_pid():
+    assert not places(sources("src", "include"), "|".join(map(re.escape, PIDS)))
+
+
+def test_no_unbounded_string_functions():
+    assert not places(sources("src"), r"(?<!\w)(?:strcpy|strcat|sprintf|vsprintf|gets|alloca|strdupa|strtok)\s*\(")
+
+
+def test_polkit_asks_an_administrator_by_default():
+    files = list((ROOT / "polkit").glob("*.policy*"))
+    assert files
+    for file in files:
+        actions = xml.etree.ElementTree.parse(file).getroot().findall("action")
+        assert actions
+        for action in actions:
+            defaults = {element.tag: element.text.strip() for element in action.find("defaults")}
+            # a kept answer would count for other profiles and other ports as well
+            wanted = dict.fromkeys(("allow_any", "allow_inactive", "allow_active"), "auth_admin")
+            assert defaults == wanted, action.get("id")
+
+
+def test_every_source_names_its_license():
+    for path in sources("src", "include"):
+        assert path.read_text().startswith("/* SPDX-License-Identifier: GPL-2.0-or-later */\n"), path
+
+
+SCRIPTS = [path for path in [*ROOT.glob("tools/*"), *ROOT.glob(".ci/*"), *ROOT.glob("tools/lib/*.sh")] if path.is_file()]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=[str(path.relative_to(ROOT)) for path in SCRIPTS])
+def test_scripts_are_strict(script):
+    text = script.read_text()
+    if text.startswith("#!/bin/bash"):
+        assert "\nset -euo pipefail\n" in text
+    if text.startswith("#!/bin/bash") or script.suffix == ".sh":
+        subprocess.run(["bash", "-n", str(script)], check=True)
