@@ -2,6 +2,7 @@
 """Coming up and going down: what posternd tells systemd, people and callers."""
 
 import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -9,7 +10,7 @@ import time
 
 import pytest
 from callers import ERROR, WINDOW, Call, profile, renew, request_window, wait_log, windows
-from testbed import Process, build_directory, root
+from testbed import Bus, Process, build_directory, installed, new_directory, root
 
 POSTERND = "src/broker/posternd"
 
@@ -107,6 +108,22 @@ def test_name_that_the_bus_does_not_grant(host):
     )  # fmt: skip
     assert visitor.wait() == 1
     assert "policy" in visitor.text() and not host.bus.owner()
+
+
+def test_host_without_the_services_user_still_has_a_bus(net):
+    """A user that the policy names and the host has not must not keep the bus from starting."""
+    with pytest.raises(KeyError):
+        pwd.getpwnam("_postern")
+    with Bus(installed()) as bus:
+        directory = new_directory("postern")
+        (directory / "profiles").mkdir()
+        daemon = Process(
+            [str(build_directory() / POSTERND), f"--config-dir={directory}", f"--state-dir={directory}/lib",
+             f"--runtime-dir={directory}/run"], ns="host", environment=bus.environment,
+        )  # fmt: skip
+        daemon.wait_ready(bus.owner, "its bus name")
+        daemon.sigterm()
+        assert daemon.wait() == 0
 
 
 def test_systemd_is_told_when_it_is_ready_and_when_it_ends(host):

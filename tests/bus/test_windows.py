@@ -50,7 +50,7 @@ def finish(host, status: int) -> None:
 
 
 def wait_running(host, times: int = 1) -> None:
-    wait_until(lambda: host.runs.read_text().count("run") >= times, "the renewal to run")
+    wait_until(lambda: host.runs.read_text().count("run\n") >= times, "the renewal to run")
 
 
 def processes_of(name: str) -> list[str]:
@@ -114,16 +114,27 @@ def test_joining_extends_nothing_and_is_not_counted(host):
 
 
 def test_request_while_one_is_closing_opens_anew(host):
-    """The first run takes a while to be ended; who asks meanwhile gets a window of its own."""
-    first = request_window(host, "deploy", "job")
+    """The first run takes a while to be ended; who asks meanwhile gets a window of its own, and who asks
+    after that joins it."""
+    script = host.directory / "stubborn.sh"
+    script.write_text(f"#!/bin/sh\ntrap '' TERM\necho run >>{host.runs}\nwhile :; do sleep 0.02; done\n")
+    script.chmod(0o755)
+    host.profile("stubborn", profile(str(script)))
+    first = request_window(host, "deploy", "stubborn")
     wait_running(host)
-    with Call(host, "deploy", "Close", interface=WINDOW, path=first) as closing:
-        second = request_window(host, "deploy", "job")
+    with (
+        Call(host, "deploy", "Close", interface=WINDOW, path=first) as closing,
+        Call(host, "deploy", "RequestWindow", "stt", "stubborn", 0, 0) as second,
+        Call(host, "root", "RequestWindow", "stt", "stubborn", 0, 0) as third,
+    ):
+        wait_log(host.posternd, "polkit said yes", 3)
+        assert host.bus.get(first, WINDOW, "State") == "closing"
+        assert not second.answered() and not third.answered()
         closing.result()
-    assert second != first
-    assert host.bus.get(first, WINDOW, "State") == "closed"
+        assert host.bus.get(first, WINDOW, "State") == "closed"
+        assert second.result() == third.result() != (first,)
+        assert host.bus.get(second.result()[0], WINDOW, "State") == "open"
     wait_running(host, 2)
-    assert host.bus.get(second, WINDOW, "State") == "open"
 
 
 def test_wait_tells_the_result_to_everybody(host):
