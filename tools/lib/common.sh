@@ -56,7 +56,7 @@ build() {
     shift
     if [[ ! -f $directory/build.ninja || $(cat "$directory/set-up-as" 2>/dev/null) != "$wanted" ]]; then
         rm -rf "$directory"
-        meson setup "$directory" "$@" >"$directory.log" 2>&1 || { cat "$directory.log"; die "meson setup $directory failed"; }
+        meson setup "$directory" "$@" >"$directory.log" 2>&1 || { tail -n 20 "$directory.log" >&2; die "meson setup $directory failed"; }
         mv "$directory.log" "$directory/setup.log"
         echo "$wanted" >"$directory/set-up-as"
     fi
