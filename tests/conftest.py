@@ -57,3 +57,15 @@ def acme(request):
     request.getfixturevalue("testbed" if "testbed" in request.fixturenames else "net")
     with Acme() as value:
         yield value
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
+    """What the daemons of a failed test said."""
+    outcome = yield
+    report = outcome.get_result()
+    if not report.failed or call.when != "call":
+        return
+    for log in sorted(Path(os.environ["POSTERN_TESTBED"]).glob("postern-*/posternd-*.log")):
+        if log.stat().st_mtime_ns >= call.start * 1e9:
+            report.sections.append((log.name, log.read_text(errors="replace")))

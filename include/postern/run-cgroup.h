@@ -23,6 +23,9 @@ typedef struct RunCgroup {
 /* Makes the cgroup "postern-WINDOW" below this process's own. 0: made; -ENOENT: no cgroup2 that can
  * be written to. */
 int run_cgroup_make(RunCgroup *ret, const char *window);
+/* Opens the cgroup that a helper has reported, to clean up after it. Only one that is named for the
+ * window. -EINVAL: it is not; or another negative errno. */
+int run_cgroup_open(RunCgroup *ret, const char *path, const char *window);
 /* Moves the calling process into it: for the child, before exec. */
 int run_cgroup_enter(const RunCgroup *cgroup);
 /* Signal to every process in it (SIGKILL atomically, by the kernel). */

@@ -15,6 +15,12 @@
 #include <stdint.h>
 #include <systemd/sd-event.h>
 
+enum {
+        RUN_STOP_LIMIT_USEC = 5 * 1000 * 1000, /* after run_stop(): then the helper is killed */
+        RUN_LINES_MAX = 1000,                  /* reported as RUNNER_OUTPUT in */
+        RUN_LINES_USEC = 10 * 1000 * 1000,     /* this time; the rest is counted */
+};
+
 typedef struct Runner Runner;
 typedef struct Run Run;
 
@@ -53,8 +59,8 @@ int run_start(Runner *runner, const char *window_id, const Profile *profile, Run
 /* Sends `go`. deadline_usec: CLOCK_REALTIME. RUNNER_ENDED or RUNNER_LOST follows. */
 int run_go(Run *run, uint64_t deadline_usec);
 
-/* Hangs up. RUNNER_ENDED or RUNNER_LOST follows, within RUN_STOP_LIMIT at the latest: after that
- * the helper and its cgroup are killed. Calling it twice does nothing more. */
+/* Hangs up. RUNNER_ENDED or RUNNER_LOST follows, within RUN_STOP_LIMIT_USEC at the latest: after
+ * that the helper and its cgroup are killed. Calling it twice does nothing more. */
 void run_stop(Run *run);
 
 /* The last lines it printed, see output_tail(); and the whole of it, which is the caller's from

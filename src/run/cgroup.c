@@ -106,6 +106,39 @@ int run_cgroup_make(RunCgroup *ret, const char *window) {
         return 0;
 }
 
+int run_cgroup_open(RunCgroup *ret, const char *path, const char *window) {
+        RunCgroup cgroup = {.fd = -1, .parent_fd = -1};
+        char mount[1024], parent[RUN_CGROUP_PATH_MAX];
+        const char *last = strrchr(path, '/');
+        int r;
+
+        *ret = cgroup;
+        if (path[0] != '/' || strstr(path, "/../") || strstr(path, "//") ||
+            snprintf(cgroup.name, sizeof(cgroup.name), "postern-%s", window) >=
+                    (int) sizeof(cgroup.name) ||
+            strcmp(last + 1, cgroup.name) != 0)
+                return -EINVAL;
+        r = run_cgroup_find_mount(mount, sizeof(mount));
+        if (r < 0)
+                return r;
+        if (snprintf(cgroup.path, sizeof(cgroup.path), "%s", path) >= (int) sizeof(cgroup.path) ||
+            snprintf(parent, sizeof(parent), "%s%.*s", mount, (int) (last - path), path) >=
+                    (int) sizeof(parent))
+                return -ENAMETOOLONG;
+        cgroup.parent_fd = open(parent, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+        if (cgroup.parent_fd < 0)
+                return -errno;
+        cgroup.fd = openat(cgroup.parent_fd, cgroup.name,
+                           O_DIRECTORY | O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        if (cgroup.fd < 0) {
+                r = -errno;
+                close(cgroup.parent_fd);
+                return r;
+        }
+        *ret = cgroup;
+        return 0;
+}
+
 int run_cgroup_enter(const RunCgroup *cgroup) {
         return cgroup->fd < 0 ? 0 : write_file(cgroup->fd, "cgroup.procs", "0");
 }

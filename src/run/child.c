@@ -316,7 +316,7 @@ int run_child_start(const Profile *profile, const RunUser *user, const RunCgroup
         status_read = status[0];
         status_write = status[1];
         /* A program that opens /dev/stdout anew needs the right to. */
-        (void) fchown(output, user->uid, user->gid);
+        (void) !fchown(output, user->uid, user->gid);
 
         pid = fork();
         if (pid == 0)

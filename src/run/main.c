@@ -18,6 +18,7 @@
 #include <postern/run-child.h>
 #include <postern/run-protocol.h>
 #include <postern/run-supervise.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -164,7 +165,7 @@ static int job_run(Job *job) {
         Certificate before = {}, after = {};
         char problem[RUN_PROBLEM_MAX];
         int signal_fd, status, r;
-        uint64_t deadline;
+        uint64_t deadline = 0;
         RunChild child;
 
         signal_fd = run_supervise_prepare();

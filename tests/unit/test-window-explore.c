@@ -236,27 +236,27 @@ static void explore(bool has_door, bool on_challenge, uint64_t duration_usec, si
 }
 
 static void test_door(void **state) {
-        explore(true, false, 3 * SECOND, 1, 1);
+        explore(true, false, 3 * SECOND, 2900, 220000);
 }
 
 static void test_door_longer_than_opening(void **state) {
-        explore(true, false, 45 * SECOND, 1, 1);
+        explore(true, false, 45 * SECOND, 2900, 220000);
 }
 
 static void test_no_door(void **state) {
-        explore(false, false, 3 * SECOND, 1, 1);
+        explore(false, false, 3 * SECOND, 270, 22000);
 }
 
 static void test_no_door_on_challenge(void **state) {
-        explore(false, true, 3 * SECOND, 1, 1);
+        explore(false, true, 3 * SECOND, 270, 22000);
 }
 
 static void test_challenge(void **state) {
-        explore(true, true, 13 * SECOND / 10, 1, 1);
+        explore(true, true, 5 * SECOND / 2, 26000, 3000000);
 }
 
 static void test_challenge_never_opened(void **state) {
-        explore(true, true, WINDOW_REOPEN_MIN_USEC - 1, 1, 1);
+        explore(true, true, WINDOW_REOPEN_MIN_USEC - 1, 270, 22000);
 }
 
 int main(void) {
