@@ -23,9 +23,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
-DEFINE_CLEANUP(Profile, profile_free);
-DEFINE_CLEANUP(RunUser, run_user_free);
-
 enum { EXIT_USAGE = 2 };
 
 typedef struct Options {
