@@ -92,10 +92,12 @@ static int bus_on_name(sd_bus_message *reply, void *userdata, sd_bus_error *erro
                 return 0;
         }
 
-        if (failure)
-                log_error("The bus does not grant the name " BUS_NAME ": %s. Is its policy "
-                          "installed (" BUS_NAME ".conf in system.d), and does this run as root or "
-                          "the service's user?",
+        if (failure && sd_bus_error_has_name(failure, SD_BUS_ERROR_ACCESS_DENIED))
+                log_error("The bus does not grant the name " BUS_NAME ". Is its policy installed "
+                          "(" BUS_NAME ".conf in system.d), and does this run as root or the "
+                          "service's user?");
+        else if (failure)
+                log_error("The bus did not give the name " BUS_NAME ": %s.",
                           failure->message ? failure->message : failure->name);
         else
                 log_error("The name " BUS_NAME " is taken: another posternd is running. End that "

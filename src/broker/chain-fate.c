@@ -227,7 +227,7 @@ ChainHook chain_hook(const struct nftnl_chain *chain) {
         case NFPROTO_INET:
                 if (hook == NF_INET_INGRESS)
                         return HOOK_EARLIER;
-                /* fall through */
+                __attribute__((fallthrough));
         case NFPROTO_IPV4:
         case NFPROTO_IPV6:
                 return hook == NF_INET_LOCAL_IN      ? HOOK_INPUT

@@ -12,6 +12,7 @@
 #include <linux/netfilter/nfnetlink_conntrack.h>
 #include <linux/sock_diag.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <postern/conntrack.h>
 #include <string.h>
 
@@ -127,25 +128,51 @@ static int delete_entry(Netlink *netlink, const Entry *entry) {
         return netlink_request(netlink, request);
 }
 
-/* The server's socket: in the reply's tuple it is the source, whatever was rewritten on the way. */
-static int destroy_socket(Netlink *netlink, const Entry *entry) {
-        char buffer[1024] __attribute__((aligned(NLMSG_ALIGNTO)));
-        struct inet_diag_req_v2 *destroy;
+/* Names the server's end: in the reply's tuple it is the source, whatever was rewritten on the way.
+ */
+static struct nlmsghdr *socket_request(char *buffer, uint16_t type, const Entry *entry,
+                                       const uint32_t cookie[2]) {
+        struct inet_diag_req_v2 *wanted;
         struct nlmsghdr *request;
 
         request = mnl_nlmsg_put_header(buffer);
-        request->nlmsg_type = SOCK_DESTROY;
-        destroy = mnl_nlmsg_put_extra_header(request, sizeof(*destroy));
-        destroy->sdiag_family = entry->family;
-        destroy->sdiag_protocol = IPPROTO_TCP;
-        destroy->idiag_states = UINT32_MAX;
-        destroy->id.idiag_sport = entry->reply.source.port;
-        destroy->id.idiag_dport = entry->reply.destination.port;
-        memcpy(destroy->id.idiag_src, entry->reply.source.address, 16);
-        memcpy(destroy->id.idiag_dst, entry->reply.destination.address, 16);
-        destroy->id.idiag_cookie[0] = INET_DIAG_NOCOOKIE;
-        destroy->id.idiag_cookie[1] = INET_DIAG_NOCOOKIE;
-        return netlink_request(netlink, request);
+        request->nlmsg_type = type;
+        wanted = mnl_nlmsg_put_extra_header(request, sizeof(*wanted));
+        wanted->sdiag_family = entry->family;
+        wanted->sdiag_protocol = IPPROTO_TCP;
+        wanted->idiag_states = UINT32_MAX;
+        wanted->id.idiag_sport = entry->reply.source.port;
+        wanted->id.idiag_dport = entry->reply.destination.port;
+        memcpy(wanted->id.idiag_src, entry->reply.source.address, 16);
+        memcpy(wanted->id.idiag_dst, entry->reply.destination.address, 16);
+        memcpy(wanted->id.idiag_cookie, cookie, sizeof(wanted->id.idiag_cookie));
+        return request;
+}
+
+static int take_socket(const struct nlmsghdr *message, void *userdata) {
+        if (mnl_nlmsg_get_payload_len(message) < sizeof(struct inet_diag_msg))
+                return -EBADMSG;
+        memcpy(userdata, mnl_nlmsg_get_payload(message), sizeof(struct inet_diag_msg));
+        return 0;
+}
+
+/* It is looked up first and destroyed by its cookie, since for a connection that is gone the kernel
+ * would find the listening socket instead, and that one is the host's. */
+static int destroy_socket(Netlink *netlink, const Entry *entry) {
+        static const uint32_t any[2] = {INET_DIAG_NOCOOKIE, INET_DIAG_NOCOOKIE};
+        char buffer[1024] __attribute__((aligned(NLMSG_ALIGNTO)));
+        struct inet_diag_msg found = {};
+        int r;
+
+        r = netlink_query(netlink, socket_request(buffer, SOCK_DIAG_BY_FAMILY, entry, any),
+                          NLM_F_ACK, take_socket, &found);
+        if (r < 0)
+                return r;
+        if (found.idiag_state == TCP_LISTEN ||
+            found.id.idiag_dport != entry->reply.destination.port)
+                return -ENOENT;
+        return netlink_request(netlink,
+                               socket_request(buffer, SOCK_DESTROY, entry, found.id.idiag_cookie));
 }
 
 static bool port_is_kept(const Walk *walk, const Tuple *tuple) {

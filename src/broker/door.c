@@ -129,23 +129,6 @@ static void door_lose(Door *door, DoorEntry *entry, const char *why) {
                 log_error("Cannot tell window %s that its door is shut", entry->id);
 }
 
-static int on_news(sd_event_source *source, void *userdata) {
-        Door *door = userdata;
-
-        for (size_t i = 0; i < DOORS_MAX; i++) {
-                DoorEntry *entry = &door->entries[i];
-                char id[LEASE_ID_MAX], why[sizeof(entry->why)];
-
-                if (entry->standing != STANDING_LOST)
-                        continue;
-                memcpy(id, entry->id, sizeof(id));
-                memcpy(why, entry->why, sizeof(why));
-                entry_release(entry);
-                door->callback(id, DOOR_NEWS_LOST, why, door->userdata);
-        }
-        return 0;
-}
-
 /* Brings the kernel to what the entries say. INSTALLATION_OK, INSTALLATION_REFUSED with
  * *ret_refused (the entry) and *ret_problem, or a negative errno. ret_gate: of the entry `subject`,
  * if not NULL. */
@@ -228,6 +211,47 @@ static int on_tidy(sd_event_source *source, uint64_t usec, void *userdata) {
 
         if (door->untidy)
                 door_tidy(door);
+        return 0;
+}
+
+/* What came in through a door that is shut now: those to ports that are still open stay. */
+static void door_end_connections(Door *door) {
+        Port keep[DOORS_MAX * PROFILE_PORTS_MAX];
+        size_t n_keep = 0;
+
+        if (door_count(door) == 0) {
+                door_tidy(door);
+                return;
+        }
+        for (size_t i = 0; i < DOORS_MAX; i++) {
+                const DoorEntry *entry = &door->entries[i];
+
+                if (entry->standing != STANDING_OPEN)
+                        continue;
+                for (size_t k = 0; k < entry->profile.n_ports; k++)
+                        keep[n_keep++] = entry->profile.ports[k];
+        }
+        if (installation_cut(&door->installation, keep, n_keep) < 0)
+                log_warning(
+                        "Cannot end idle connections of a window yet: they are cut at their next "
+                        "packet");
+}
+
+static int on_news(sd_event_source *source, void *userdata) {
+        Door *door = userdata;
+
+        door_end_connections(door);
+        for (size_t i = 0; i < DOORS_MAX; i++) {
+                DoorEntry *entry = &door->entries[i];
+                char id[LEASE_ID_MAX], why[sizeof(entry->why)];
+
+                if (entry->standing != STANDING_LOST)
+                        continue;
+                memcpy(id, entry->id, sizeof(id));
+                memcpy(why, entry->why, sizeof(why));
+                entry_release(entry);
+                door->callback(id, DOOR_NEWS_LOST, why, door->userdata);
+        }
         return 0;
 }
 
@@ -415,7 +439,7 @@ static int entry_fill(DoorEntry *entry, const char *window_id, const Profile *pr
                 entry_release(entry);
                 return -ENOMEM;
         }
-        strcpy(entry->id, window_id);
+        memcpy(entry->id, window_id, strlen(window_id) + 1);
         return 0;
 }
 
@@ -479,8 +503,6 @@ int door_open(Door *door, const char *window_id, const Profile *profile, uint64_
 
 int door_shut(Door *door, const char *window_id) {
         DoorEntry *entry = door_find(door, window_id);
-        Port keep[DOORS_MAX * PROFILE_PORTS_MAX];
-        size_t n_keep = 0;
         uint64_t admitted;
 
         if (!entry || entry->standing == STANDING_FREE)
@@ -496,19 +518,7 @@ int door_shut(Door *door, const char *window_id) {
         admitted = installation_admitted(&door->installation);
         entry->admitted = admitted - entry->admitted_before;
 
-        if (door_count(door) == 0) {
-                door_tidy(door);
-                return 0;
-        }
-        for (size_t i = 0; i < DOORS_MAX; i++)
-                for (size_t k = 0; door->entries[i].standing == STANDING_OPEN &&
-                                   k < door->entries[i].profile.n_ports;
-                     k++)
-                        keep[n_keep++] = door->entries[i].profile.ports[k];
-        if (installation_cut(&door->installation, keep, n_keep) < 0)
-                log_warning("Cannot end the idle connections of window %s yet: they are cut at "
-                            "their next packet",
-                            window_id);
+        door_end_connections(door);
         return 0;
 }
 

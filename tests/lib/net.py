@@ -3,6 +3,7 @@
 
 import json
 import re
+from pathlib import Path
 
 from process import processes, run
 
@@ -31,6 +32,14 @@ class Net:
         self.ruleset_text = ruleset
 
     def __enter__(self):
+        try:
+            self._make()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _make(self) -> None:
         for name in ("host", "internet"):
             run(["ip", "netns", "add", name])
             run(["ip", "-n", name, "link", "set", "lo", "up"])
@@ -40,11 +49,11 @@ class Net:
         # who does not ask for the office's address must not be given it: IPv6 prefers the newest
         run(["ip", "-n", "internet", "address", "change", f"{OFFICE6}/64", "dev", "uplink", "preferred_lft", "0"])
         self.nft(self.ruleset_text)
-        return self
 
     def __exit__(self, *_) -> None:
         for name in ("host", "internet"):
-            run(["ip", "netns", "delete", name])
+            if Path("/run/netns", name).exists():
+                run(["ip", "netns", "delete", name])
 
     def _address(self, ns: str, *addresses: str) -> None:
         for address in addresses:

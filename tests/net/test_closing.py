@@ -7,7 +7,7 @@ import signal
 
 import pytest
 from net import DEFAULT_DENY
-from process import Process, now, wait_until
+from process import Process, now, run, wait_until
 from scene import WINDOW, Renewal, Scene, state, wait_state
 from testbed import leftovers
 
@@ -84,7 +84,7 @@ def test_end(testbed, end):
         daemon = testbed.daemon().start()
         window = renewal.request(8 if end in SHORT else 600)
         scene.connect()
-        assert renewal.tree()
+        wait_until(renewal.tree, "the renewal to run")
         event = end(testbed, renewal, window, daemon)
         scene.assert_shut(event)
         if daemon.alive():
@@ -174,11 +174,9 @@ def test_helper_killed(testbed):
     with Scene(testbed) as scene, testbed.daemon():
         window = renewal.request()
         scene.connect()
-        helper = Process(["pgrep", "-f", "postern-run"])
-        helper.wait()
+        wait_until(renewal.tree, "the renewal to run")
         event = now()
-        for pid in helper.text().split():
-            os.kill(int(pid), signal.SIGKILL)
+        os.kill(int(run(["pgrep", "-x", "postern-run"])), signal.SIGKILL)
         wait_state(testbed, window, "closed")
         scene.assert_shut(event)
         assert not renewal.tree()

@@ -10,13 +10,13 @@ from testbed import BusError, Testbed
 
 # name: (ruleset, the chains that a window opens in)
 DENIALS = {
-    "policy": ("table inet fw { chain in { type filter hook input priority 0; policy drop; } }", ["inet fw in"]),
+    "policy": ("table inet fw { chain in { type filter hook input priority 0; policy drop; }; }", ["inet fw in"]),
     "last rule drops": (
-        "table inet fw { chain in { type filter hook input priority 0; iif lo accept; counter drop; } }",
+        "table inet fw { chain in { type filter hook input priority 0; iif lo accept; counter drop; }; }",
         ["inet fw in"],
     ),
     "last rule rejects": (
-        "table inet fw { chain in { type filter hook input priority 0; iif lo accept; log reject; } }",
+        "table inet fw { chain in { type filter hook input priority 0; iif lo accept; log reject; }; }",
         ["inet fw in"],
     ),
     "jump to where it rejects": (
@@ -42,19 +42,19 @@ DENIALS = {
         ["inet fw in"],
     ),
     "a chain for each family": (
-        """table ip fw4 { chain in { type filter hook input priority 0; policy drop; } }
+        """table ip fw4 { chain in { type filter hook input priority 0; policy drop; }; }
         table ip6 fw6 { chain in { type filter hook input priority 0; policy drop;
-            icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept; } }""",
+            icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept; }; }""",
         ["ip fw4 in", "ip6 fw6 in"],
     ),
     "two chains deny": (
-        """table inet one { chain in { type filter hook input priority -5000; policy drop; } }
-        table inet two { chain in { type filter hook input priority 100; reject; } }""",
+        """table inet one { chain in { type filter hook input priority -5000; policy drop; }; }
+        table inet two { chain in { type filter hook input priority 100; reject; }; }""",
         ["inet one in", "inet two in"],
     ),
     "no established accept": (
         """table inet fw { chain in { type filter hook input priority 0; policy drop;
-            tcp sport 14000 accept; ip saddr 192.0.2.7 drop; } }""",
+            tcp sport 14000 accept; ip saddr 192.0.2.7 drop; }; }""",
         ["inet fw in"],
     ),
 }
@@ -85,23 +85,23 @@ def test_denial(name):
 
 REFUSED = {
     "denied at prerouting": (
-        "table inet raw { chain pre { type filter hook prerouting priority -300; policy drop; ip saddr 203.0.113.81 accept; } }",
+        "table inet raw { chain pre { type filter hook prerouting priority -300; policy drop; ip saddr 203.0.113.81 accept; }; }",
         "inet raw pre",
     ),
     "denied at ingress": (
-        "table netdev edge { chain in { type filter hook ingress device uplink priority 0; policy drop; } }",
+        "table netdev edge { chain in { type filter hook ingress device uplink priority 0; policy drop; }; }",
         "netdev edge in",
     ),
     "nothing is tracked": (
-        "table inet raw { chain pre { type filter hook prerouting priority -300; notrack; } }",
+        "table inet raw { chain pre { type filter hook prerouting priority -300; notrack; }; }",
         "inet raw pre",
     ),
     "iptables' table": (
-        "table ip filter { chain INPUT { type filter hook input priority 0; policy drop; } }",
+        "table ip filter { chain INPUT { type filter hook input priority 0; policy drop; }; }",
         "ip filter INPUT",
     ),
     "firewalld's table": (
-        "table inet firewalld { chain filter_INPUT { type filter hook input priority 10; reject; } }",
+        "table inet firewalld { chain filter_INPUT { type filter hook input priority 10; reject; }; }",
         "inet firewalld filter_INPUT",
     ),
 }
@@ -124,7 +124,7 @@ def test_refused(name):
 
 
 def test_nothing_denies():
-    with Testbed("table inet fw { chain in { type filter hook input priority 0; } }") as testbed, testbed.daemon():
+    with Testbed("table inet fw { chain in { type filter hook input priority 0; }; }") as testbed, testbed.daemon():
         before = testbed.net.ruleset()
         renewal = Renewal(testbed)
         assert any(level == "note" and "denies" in text for level, _, text in findings(testbed))
@@ -205,6 +205,7 @@ def test_foreign_reload(testbed, reload):
         if reload == "flush ruleset":
             # the host itself is open now; its own rules come back later
             scene.prober.wait_for(Outcome.OPEN, "v4", since=event)
+            scene.host_was_open = True
             testbed.net.nft(DEFAULT_DENY)
             event = now()
         wait_until(lambda: "put back" in daemon.text(), "the repair to be told")
@@ -227,7 +228,7 @@ def test_reload_that_cannot_be_mended(testbed):
         window = renewal.request()
         scene.connect()
         testbed.net.nft("table inet early { chain pre { type filter hook prerouting priority -300; policy drop; "
-                        f"ip saddr {OFFICE4} accept; ip6 saddr 2001:db8:1::81 accept; icmpv6 type {{ 135, 136 }} accept; }} }}")
+                        f"ip saddr {OFFICE4} accept; ip6 saddr 2001:db8:1::81 accept; icmpv6 type {{ 135, 136 }} accept; }}; }}")
         wait_state(testbed, window, "closed")
         assert state(testbed, window, "Result") == "gate-failed"
         assert "inet early pre" in state(testbed, window, "Hint")

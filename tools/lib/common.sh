@@ -52,12 +52,14 @@ install_packages() {
 # build DIRECTORY [MESON OPTION]...: CC is the compiler. A directory that was set up in the same way is
 # brought up to date, any other made anew.
 build() {
-    local directory=$1 wanted="$CC ${*:2}"
+    local directory=$1 wanted="$CC ${*:2}" output
     shift
     if [[ ! -f $directory/build.ninja || $(cat "$directory/set-up-as" 2>/dev/null) != "$wanted" ]]; then
         rm -rf "$directory"
-        meson setup "$directory" "$@" >"$directory.log" 2>&1 || { cat "$directory.log"; die "meson setup $directory failed"; }
-        mv "$directory.log" "$directory/setup.log"
+        output=$(meson setup "$directory" "$@" 2>&1) || {
+            tail -n 20 <<<"$output" >&2
+            die "meson setup $directory failed"
+        }
         echo "$wanted" >"$directory/set-up-as"
     fi
     ninja -C "$directory" --quiet || die "building $directory failed"

@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Callers that wait while the test goes on, what they can be told apart by, and what the bus says
+meanwhile."""
+
+import contextlib
+import os
+import pickle
+import select
+import signal
+import xml.etree.ElementTree as ElementTree
+
+from bus import _last_thing_of_child, become
+from jeepney import (
+    DBusAddress,
+    HeaderFields,
+    MessageFlag,
+    MessageType,
+    new_method_call,
+    new_method_return,
+    new_signal,
+)
+from jeepney.bus_messages import message_bus
+from jeepney.io.blocking import open_dbus_connection
+from testbed import MANAGER, NAME, PATH, BusError, wait_until
+
+WINDOW = "org.postern.Renewal1.Window"
+PROFILE = "org.postern.Renewal1.Profile"
+ERROR = "org.postern.Renewal1.Error."
+INTERACTION_REQUIRED = "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired"
+POLKIT = DBusAddress(
+    "/org/freedesktop/PolicyKit1/Authority",
+    bus_name="org.freedesktop.PolicyKit1",
+    interface="org.freedesktop.PolicyKit1.Authority",
+)
+AGENT_PATH = "/org/postern/test/agent"
+
+
+def profile(exec_line: str, *, ports: str = "none", gate: str | None = None, more: str = "", window: str = "") -> str:
+    """A profile's text. more: lines of [Profile]; window: lines of [Window]."""
+    text = f"[Profile]\n{more}\n[Renewal]\nExec={exec_line}\n[Window]\nPorts={ports}\nRateLimit=100/1h\n{window}\n"
+    return text + (f"[Gate]\nType={gate}\n" if gate else "")
+
+
+class Call:
+    """One method call by a process of its own. unique: its name on the bus."""
+
+    def __init__(self, testbed, user: str, member: str, signature: str = "", *arguments, interface: str = MANAGER,
+                 path: str = PATH, interactive: bool = False, agent: bool = False) -> None:  # fmt: skip
+        """agent: the process is polkit's agent for itself as well, and never answers a prompt."""
+        self._read, write = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            with _last_thing_of_child():
+                os.close(self._read)
+                become(user)
+                with open_dbus_connection(testbed.bus.address) as connection:
+                    if agent:
+                        self._register(connection)
+                    message = new_method_call(
+                        DBusAddress(path, bus_name=NAME, interface=interface), member, signature or None, arguments
+                    )
+                    if interactive:
+                        message.header.flags |= MessageFlag.allow_interactive_authorization
+                    self._serve(connection, message, write)
+        os.close(write)
+        self._buffer, self._events, self._waited = b"", [], False
+        self.unique = self._wait_for("unique")
+
+    @staticmethod
+    def _register(connection) -> None:
+        start_time = int(open("/proc/self/stat").read().rsplit(")", 1)[1].split()[19])
+        subject = ("unix-process", {"pid": ("u", os.getpid()), "start-time": ("t", start_time)})
+        reply = connection.send_and_get_reply(
+            new_method_call(POLKIT, "RegisterAuthenticationAgent", "(sa{sv})ss", (subject, "C", AGENT_PATH))
+        )
+        assert reply.header.message_type is MessageType.method_return, reply.body
+
+    @staticmethod
+    def _serve(connection, message, write: int) -> None:
+        def tell(kind, value) -> None:
+            data = pickle.dumps((kind, value))
+            os.write(write, len(data).to_bytes(4, "big") + data)
+
+        tell("unique", connection.unique_name)
+        serial = next(connection.outgoing_serial)
+        connection.send(message, serial=serial)
+        while True:
+            received = connection.receive()
+            fields = {field.name: value for field, value in received.header.fields.items()}
+            if received.header.message_type is MessageType.method_call:
+                tell(fields["member"], received.body)
+                if fields["member"] == "CancelAuthentication":
+                    connection.send(new_method_return(received))
+            elif fields.get("reply_serial") == serial:
+                if received.header.message_type is MessageType.error:
+                    tell("error", (fields["error_name"], received.body[0] if received.body else ""))
+                else:
+                    tell("reply", received.body)
+
+    def _pump(self, patience: float) -> bool:
+        if not select.select([self._read], [], [], patience)[0]:
+            return False
+        data = os.read(self._read, 65536)
+        if not data:
+            raise AssertionError("the caller died")
+        self._buffer += data
+        while len(self._buffer) >= 4 and len(self._buffer) >= 4 + (size := int.from_bytes(self._buffer[:4], "big")):
+            self._events.append(pickle.loads(self._buffer[4 : 4 + size]))
+            self._buffer = self._buffer[4 + size :]
+        return True
+
+    def _find(self, *kinds: str):
+        return next(((kind, value) for kind, value in self._events if kind in kinds), None)
+
+    def _wait_for(self, *kinds: str):
+        while not (found := self._find(*kinds)):
+            assert self._pump(30), f"waited 30 s in vain for {kinds}"
+        return found[1] if len(kinds) == 1 else found
+
+    def wait_prompt(self) -> tuple:
+        """What polkit asked this process's agent: action, message, icon, details, cookie, identities."""
+        return self._wait_for("BeginAuthentication")
+
+    def wait_prompt_gone(self) -> None:
+        self._wait_for("CancelAuthentication")
+
+    def prompted(self) -> bool:
+        return self._find("BeginAuthentication") is not None
+
+    def answered(self) -> bool:
+        while self._pump(0):
+            pass
+        return self._find("reply", "error") is not None
+
+    def result(self) -> tuple:
+        """The reply's values; a BusError if it is one."""
+        kind, value = self._wait_for("reply", "error")
+        if kind == "error":
+            raise BusError(*value)
+        return value
+
+    def error(self) -> BusError:
+        kind, value = self._wait_for("reply", "error")
+        assert kind == "error", f"no error, but {value}"
+        return BusError(*value)
+
+    def kill(self) -> None:
+        if not self._waited:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+            self._waited = True
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.kill()
+        os.close(self._read)
+
+
+def renew(testbed, user: str, name: str, duration_usec: int = 0, flags: int = 0, **options) -> Call:
+    return Call(testbed, user, "Renew", "stt", name, duration_usec, flags, **options)
+
+
+def request_window(testbed, user: str, name: str, duration_usec: int = 0, flags: int = 0) -> str:
+    """The window's path."""
+    return testbed.bus.call("RequestWindow", "stt", name, duration_usec, flags, user=user)[0]
+
+
+def error_of(function, *arguments, **options) -> BusError:
+    try:
+        value = function(*arguments, **options)
+    except BusError as error:
+        return error
+    raise AssertionError(f"no error, but {value}")
+
+
+def send_signal(testbed, user: str, path: str, interface: str, member: str, signature: str, body: tuple) -> None:
+    """Sends a signal to the daemon alone, as anybody can try to. Returns when the daemon has handled
+    whatever came from this connection."""
+    owner = testbed.bus.owner()
+    message = new_signal(DBusAddress(path, interface=interface), member, signature, body)
+    message.header.fields[HeaderFields.destination] = owner
+    pid = os.fork()
+    if pid == 0:
+        with _last_thing_of_child():
+            become(user)
+            with open_dbus_connection(testbed.bus.address) as connection:
+                connection.send(message)
+                address = DBusAddress(PATH, bus_name=NAME, interface=MANAGER)
+                connection.send_and_get_reply(new_method_call(address, "ListWindows"))
+    os.waitpid(pid, 0)
+
+
+def windows(testbed) -> list[tuple]:
+    return testbed.bus.call("ListWindows")[0]
+
+
+def wait_no_window(testbed) -> None:
+    wait_until(lambda: not windows(testbed), "every window to close")
+
+
+def wait_log(daemon, text: str, times: int = 1) -> None:
+    wait_until(lambda: daemon.text().count(text) >= times, f"{text!r} in the log {times} times")
+
+
+class Signals:
+    """The signals of an interface and member below /org/postern/Renewal1, as one listener sees them."""
+
+    def __init__(self, testbed, user: str = "visitor") -> None:
+        self._testbed, self._user = testbed, user
+
+    def __enter__(self):
+        self._connection = open_dbus_connection(self._testbed.bus.address)
+        self._connection.send_and_get_reply(message_bus.AddMatch(f"type='signal',sender='{NAME}'"))
+        self._seen: list[tuple] = []
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._connection.close()
+
+    def until(self, member: str) -> list[tuple[str, str, tuple]]:
+        """(member, path, body) of all that came, up to the first of this member from here on."""
+        while True:
+            message = self._connection.receive(timeout=30)
+            if message.header.message_type is not MessageType.signal:
+                continue
+            fields = {field.name: value for field, value in message.header.fields.items()}
+            self._seen.append((fields["member"], fields["path"], message.body))
+            if fields["member"] == member:
+                return self._seen
+
+
+@contextlib.contextmanager
+def monitor(testbed, rule: str):
+    """A function that gives the members of the calls that the bus has carried and the rule matches."""
+    connection = open_dbus_connection(testbed.bus.address)
+    address = DBusAddress("/org/freedesktop/DBus", bus_name="org.freedesktop.DBus",
+                          interface="org.freedesktop.DBus.Monitoring")  # fmt: skip
+    connection.send_and_get_reply(new_method_call(address, "BecomeMonitor", "asu", ([rule], 0)))
+    seen: list[str] = []
+
+    def members() -> list[str]:
+        with contextlib.suppress(TimeoutError):
+            while True:
+                message = connection.receive(timeout=0.01)
+                fields = {field.name: value for field, value in message.header.fields.items()}
+                # becoming a monitor is itself told by a signal
+                if message.header.message_type is MessageType.method_call:
+                    seen.append(fields["member"])
+        return seen
+
+    try:
+        yield members
+    finally:
+        connection.close()
+
+
+def interfaces(xml: str) -> dict:
+    """What an introspection says, in a form that can be compared."""
+    found = {}
+    for interface in ElementTree.fromstring(xml).findall("interface"):
+        members = {}
+        for member in interface:
+            arguments = [
+                (a.get("name"), a.get("type"), a.get("direction", "out" if member.tag == "signal" else "in"))
+                for a in member.findall("arg")
+            ]
+            notes = {a.get("name"): a.get("value") for a in member.findall("annotation")}
+            members[member.tag, member.get("name")] = (arguments, member.get("type"), member.get("access"), notes)
+        found[interface.get("name")] = members
+    return found
