@@ -50,6 +50,12 @@ static void complain(const char *text) {
         fprintf(stderr, "postern-run: %s\n", text);
 }
 
+static int answer(const RunPacket *packet) {
+        int r = run_packet_send(packet, STDIN_FILENO, -1);
+
+        return r == -EPIPE || r == -ECONNRESET ? 0 : r; /* nobody is there to hear it */
+}
+
 /* Tells the broker why nothing will be run. */
 static int answer_problem(const char *word, const char *problem) {
         RunPacket packet;
@@ -57,7 +63,7 @@ static int answer_problem(const char *word, const char *problem) {
         run_packet_begin(&packet, word);
         run_packet_add(&packet, "problem", "%.*s", RUN_PROBLEM_MAX, problem);
         complain(problem);
-        return run_packet_send(&packet, STDIN_FILENO, -1);
+        return answer(&packet);
 }
 
 static bool window_is_valid(const char *window) {
@@ -124,7 +130,7 @@ static int answer_ready(const Job *job) {
         run_packet_begin(&packet, "ready");
         run_packet_add(&packet, "cgroup", "%s", job->cgroup.path);
         run_packet_add(&packet, "legacy", "%s", legacy);
-        return run_packet_send(&packet, STDIN_FILENO, -1);
+        return answer(&packet);
 }
 
 static int answer_ended(int status, const Certificate *before, const Certificate *after) {
@@ -136,7 +142,7 @@ static int answer_ended(int status, const Certificate *before, const Certificate
         run_packet_add(&packet, "not_after_before", "%" PRIu64, before->not_after);
         run_packet_add(&packet, "serial_after", "%s", after->serial);
         run_packet_add(&packet, "not_after_after", "%" PRIu64, after->not_after);
-        return run_packet_send(&packet, STDIN_FILENO, -1);
+        return answer(&packet);
 }
 
 /* Waits for `go`: 1 and the deadline, 0 when the broker hung up or SIGTERM came, negative for
@@ -192,8 +198,7 @@ static int job_run(Job *job) {
         run_cgroup_remove(&job->cgroup);
         if (job->profile->certificate)
                 certificate_read(job->profile->certificate, &after);
-        r = answer_ended(status, &before, &after);
-        return r == -EPIPE || r == -ECONNRESET ? 0 : r; /* nobody is there to hear it */
+        return answer_ended(status, &before, &after);
 }
 
 static int serve(const Options *options) {
