@@ -19,9 +19,9 @@ typedef struct RunChild {
 /* The user of a profile, looked up. */
 typedef struct RunUser RunUser;
 
-/* 0; a negative errno, with the reason in problem. forbidden: a uid that no renewal may have (the
- * broker's own, unless that is root). */
-int run_user_find(const char *name, uid_t forbidden, RunUser **ret, char *problem, size_t size);
+/* 0; -ENOMEM; or a negative errno with the reason in problem. No renewal may be the broker: neither
+ * its installed user nor peer, who asks for the run (unless that is root). */
+int run_user_find(const char *name, uid_t peer, RunUser **ret, char *problem, size_t size);
 RunUser *run_user_free(RunUser *user);
 
 /*

@@ -15,9 +15,8 @@
  *   go     deadline=                   ──▶
  *                                      ◀──   ended  status= serial_before= not_after_before=
  *                                                   serial_after= not_after_after=
- *                                      ◀──   failed  problem=          (could not start it; then
- * hangs up) shutdown(SHUT_WR)                  ──▶           ends what it started, answers `ended`,
- * hangs up
+ *                                      ◀──   failed  problem=          (instead: not started)
+ *   shutdown(SHUT_WR)                  ──▶           (ends what it started, answers `ended`)
  *
  * profile   the profile's name; the helper reads and checks the file itself
  * version   Profile.version that the broker read; the helper refuses another

@@ -14,6 +14,9 @@ enum { RUN_GRACE_MSEC = 500 }; /* between SIGTERM and SIGKILL */
  * signals that the supervisor reads. A descriptor for it, or a negative errno. */
 int run_supervise_prepare(void);
 
+/* Before there is a child: waits for something on the socket (1) or such a signal (0). */
+int run_supervise_wait(int socket, int signal_fd);
+
 /*
  * Returns when nothing of the tree is left: the main process's status (0..255, or 128 + signal).
  *

@@ -15,6 +15,8 @@
 #include <sys/pidfd.h>
 #include <sys/stat.h>
 
+enum { SIGNALLED_MAX = 4096 };
+
 int run_cgroup_find_mount(char *ret, int size) {
         _cleanup_fclose_ FILE *mounts = NULL;
         char line[4096], target[2048], type[64];
@@ -158,7 +160,8 @@ static void signal_each(const RunCgroup *cgroup, int signal) {
                 close(fd);
                 return;
         }
-        while (fgets(line, sizeof(line), procs)) {
+        /* a tree that forks faster than it is read is not worth a goodbye */
+        for (unsigned n = 0; n < SIGNALLED_MAX && fgets(line, sizeof(line), procs); n++) {
                 _cleanup_close_ int pidfd = -1;
                 char path[64], own[RUN_CGROUP_PATH_MAX + 16] = "";
                 _cleanup_fclose_ FILE *membership = NULL;

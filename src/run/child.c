@@ -21,8 +21,11 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+/* The installed posternd's user: what it owns, no renewal may touch. */
+#define BROKER_USER "_postern"
+
 enum {
-        STATUS_FD = 3, /* tells why exec failed; closes by itself when it does not */
+        STATUS_FD = 3, /* tells why there was no exec; closes by itself when there is */
         GROUPS_MAX = 256,
         ENVIRONMENT_MAX = 256,
 };
@@ -65,21 +68,29 @@ RunUser *run_user_free(RunUser *user) {
 
 DEFINE_CLEANUP(RunUser, run_user_free);
 
-int run_user_find(const char *name, uid_t forbidden, RunUser **ret, char *problem, size_t size) {
+/* The entry is libc's own, and good until the next call. */
+static const struct passwd *find_entry(const char *name) {
+        char *end;
+        unsigned long number = strtoul(name, &end, 10);
+
+        return *end ? getpwnam(name) : getpwuid(number);
+}
+
+int run_user_find(const char *name, uid_t peer, RunUser **ret, char *problem, size_t size) {
         _cleanup_(run_user_free_cleanup) RunUser *user = NULL;
         const struct passwd *entry;
-        char *end;
-        unsigned long number;
+        uid_t broker = 0;
 
-        errno = 0;
-        number = strtoul(name, &end, 10);
-        entry = *end ? getpwnam(name) : getpwuid(number);
+        entry = getpwnam(BROKER_USER);
+        if (entry)
+                broker = entry->pw_uid;
+        entry = find_entry(name);
         if (!entry) {
                 snprintf(problem, size, "User=%s is no user of this host: name one that exists",
                          name);
                 return -ENOENT;
         }
-        if (entry->pw_uid == forbidden && forbidden != 0) {
+        if (entry->pw_uid != 0 && (entry->pw_uid == broker || entry->pw_uid == peer)) {
                 snprintf(problem, size,
                          "User=%s is the user that posternd runs as, which no renewal may be: name "
                          "another one",
@@ -163,15 +174,16 @@ static int environment_make(Environment *ret, const Profile *profile, const RunU
 static int drop_capabilities(void) {
         struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
         struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+        int present;
 
         if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
                 return -errno;
-        for (unsigned i = 0; prctl(PR_CAPBSET_READ, i, 0, 0, 0) >= 0; i++) {
+        for (unsigned i = 0; (present = prctl(PR_CAPBSET_READ, i, 0, 0, 0)) >= 0; i++) {
                 bool kept = false;
 
                 for (size_t k = 0; k < ELEMENTS(kept_capabilities); k++)
                         kept |= kept_capabilities[k] == i;
-                if (!kept && prctl(PR_CAPBSET_DROP, i, 0, 0, 0) < 0)
+                if (present && !kept && prctl(PR_CAPBSET_DROP, i, 0, 0, 0) < 0)
                         return -errno;
         }
         if (syscall(SYS_capget, &header, data) < 0)
@@ -230,50 +242,62 @@ static int arrange_descriptors(int output, int status) {
         return 0;
 }
 
-__attribute__((noreturn)) static void child_main(const Profile *profile, const RunUser *user,
-                                                 const RunCgroup *cgroup, char **environment,
-                                                 int output, int status, pid_t parent) {
-        int r;
+/* What the child says when it does not come to be the program. */
+typedef struct Failure {
+        char step[32]; /* "" for exec itself */
+        int error;
+} Failure;
 
-        r = run_cgroup_enter(cgroup);
-        if (r >= 0 && setsid() < 0)
-                r = -errno;
-        if (r >= 0)
-                r = reset_signals();
-        if (r >= 0)
-                r = reset_limits();
-        if (r >= 0)
-                r = arrange_descriptors(output, status);
-        if (r < 0)
-                _exit(255);
-        umask(022);
-        if (chdir("/") < 0)
-                r = -errno;
-        if (r >= 0)
-                r = drop_capabilities();
-        if (r >= 0)
-                r = become(user);
-        if (r >= 0 && profile->no_new_privileges && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-                r = -errno;
-        /* Without a cgroup this is what ends it when the helper is killed. After setresuid(), which
-         * clears it; and the helper may have gone before. */
-        if (r >= 0 && prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
-                r = -errno;
-        if (r >= 0 && getppid() != parent)
-                r = -ESRCH;
-        if (r >= 0) {
-                execve(profile->exec[0], profile->exec, environment);
-                r = -errno;
-        }
-        (void) !write(STATUS_FD, &r, sizeof(r));
+#define TRY(expression, name)                                                                      \
+        do {                                                                                       \
+                int _r = (expression);                                                             \
+                if (_r < 0)                                                                        \
+                        child_fail(status, name, _r);                                              \
+        } while (0)
+
+__attribute__((noreturn)) static void child_fail(int status, const char *step, int error) {
+        Failure failure = {.error = error};
+
+        snprintf(failure.step, sizeof(failure.step), "%s", step);
+        (void) !write(status, &failure, sizeof(failure));
         _exit(255);
 }
 
-static void explain_exec(const Profile *profile, const RunUser *user, int error, char *problem,
-                         size_t size) {
+__attribute__((noreturn)) static void child_main(const Profile *profile, const RunUser *user,
+                                                 const RunCgroup *cgroup, char **environment,
+                                                 int output, int status, pid_t parent) {
+        TRY(run_cgroup_enter(cgroup), "entering the cgroup");
+        TRY(setsid() < 0 ? -errno : 0, "making a session");
+        TRY(reset_signals(), "resetting signals");
+        TRY(reset_limits(), "resetting limits");
+        TRY(arrange_descriptors(output, status), "arranging descriptors");
+        status = STATUS_FD;
+        umask(022);
+        TRY(chdir("/") < 0 ? -errno : 0, "changing to /");
+        TRY(drop_capabilities(), "dropping capabilities");
+        TRY(become(user), "becoming the user");
+        if (profile->no_new_privileges)
+                TRY(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0,
+                    "setting no_new_privs");
+        /* Without a cgroup this is what ends it when the helper is killed. After setresuid(), which
+         * clears it; and the helper may have gone before. */
+        TRY(prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 ? -errno : 0, "tying it to the helper");
+        TRY(getppid() != parent ? -ESRCH : 0, "tying it to the helper");
+        execve(profile->exec[0], profile->exec, environment);
+        child_fail(status, "", -errno);
+}
+
+static void explain(const Profile *profile, const RunUser *user, const Failure *failure,
+                    char *problem, size_t size) {
         const char *program = profile->exec[0];
 
-        switch (error) {
+        if (*failure->step) {
+                snprintf(problem, size,
+                         "%s could not be started: %s failed (%s); see to that and ask again",
+                         program, failure->step, strerror(-failure->error));
+                return;
+        }
+        switch (failure->error) {
         case -ENOENT:
                 snprintf(problem, size,
                          "%s does not exist (or its interpreter does not): install it, or correct "
@@ -294,7 +318,8 @@ static void explain_exec(const Profile *profile, const RunUser *user, int error,
                          program);
                 break;
         default:
-                snprintf(problem, size, "%s could not be started: %s", program, strerror(-error));
+                snprintf(problem, size, "%s could not be started: %s", program,
+                         strerror(-failure->error));
                 break;
         }
 }
@@ -305,7 +330,8 @@ int run_child_start(const Profile *profile, const RunUser *user, const RunCgroup
         _cleanup_(environment_deinit) Environment environment = {};
         _cleanup_close_ int status_read = -1, status_write = -1, pidfd = -1;
         pid_t pid, parent = getpid();
-        int status[2], error = 0, r;
+        Failure failure = {};
+        int status[2], r;
         ssize_t n;
 
         r = environment_make(&environment, profile, user, window, deadline);
@@ -341,12 +367,12 @@ int run_child_start(const Profile *profile, const RunUser *user, const RunCgroup
         }
         close(TAKE_FD(status_write));
         do
-                n = read(status_read, &error, sizeof(error));
+                n = read(status_read, &failure, sizeof(failure));
         while (n < 0 && errno == EINTR);
-        if (n == sizeof(error)) {
+        if (n == sizeof(failure)) {
                 (void) waitid(P_PIDFD, pidfd, &(siginfo_t){}, WEXITED);
-                explain_exec(profile, user, error, problem, size);
-                return error;
+                explain(profile, user, &failure, problem, size);
+                return failure.error;
         }
         *ret = (RunChild){.pid = pid, .pidfd = TAKE_FD(pidfd)};
         return 0;

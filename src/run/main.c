@@ -139,14 +139,17 @@ static int answer_ended(int status, const Certificate *before, const Certificate
         return run_packet_send(&packet, STDIN_FILENO, -1);
 }
 
-/* Waits for `go`: 1 and the deadline, 0 when the broker hung up, negative for anything else. */
-static int receive_go(uint64_t *ret_deadline) {
+/* Waits for `go`: 1 and the deadline, 0 when the broker hung up or SIGTERM came, negative for
+ * anything else. */
+static int receive_go(int signal_fd, uint64_t *ret_deadline) {
         RunPacket packet;
         const char *text;
         char *end;
         int r;
 
-        r = run_packet_receive(&packet, STDIN_FILENO, NULL);
+        r = run_supervise_wait(STDIN_FILENO, signal_fd);
+        if (r > 0)
+                r = run_packet_receive(&packet, STDIN_FILENO, NULL);
         if (r <= 0)
                 return r;
         text = run_packet_get(&packet, "deadline");
@@ -173,7 +176,7 @@ static int job_run(Job *job) {
                 run_cgroup_signal(&job->cgroup, SIGKILL); /* of a helper that was killed */
         r = answer_ready(job);
         if (r == 0)
-                r = receive_go(&deadline);
+                r = receive_go(signal_fd, &deadline);
         if (r <= 0)
                 return r;
 
@@ -190,7 +193,7 @@ static int job_run(Job *job) {
         if (job->profile->certificate)
                 certificate_read(job->profile->certificate, &after);
         r = answer_ended(status, &before, &after);
-        return r == -EPIPE ? 0 : r; /* nobody is there to hear it */
+        return r == -EPIPE || r == -ECONNRESET ? 0 : r; /* nobody is there to hear it */
 }
 
 static int serve(const Options *options) {
@@ -259,6 +262,8 @@ int main(int argc, char **argv) {
                 complain("standard input is not posternd's socket: posternd starts this program");
                 return EXIT_USAGE;
         }
+        /* Standard error may be a pipe that nobody reads any more: no reason to leave a tree. */
+        (void) signal(SIGPIPE, SIG_IGN);
         r = serve(&options);
         if (r < 0) {
                 fprintf(stderr, "postern-run: %s\n",

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 
 /*
- * With a cgroup the kernel kills the tree as one. Without, this process is the subreaper: whatever
- * loses its parent becomes its child, so killing children until there are none ends all of it.
+ * With a cgroup the kernel kills the tree as one. In any case this process is the subreaper:
+ * whatever loses its parent becomes its child, so killing children until there are none ends all of
+ * it, also where there is no cgroup and where root has moved itself out of it.
  */
 
 #include <errno.h>
@@ -26,7 +27,7 @@ typedef struct Supervisor {
         int socket, signal_fd;
         bool main_ended;
         int status;
-        bool stopping, killing;
+        bool stopping;
         uint64_t kill_at; /* CLOCK_MONOTONIC, milliseconds */
 } Supervisor;
 
@@ -53,8 +54,9 @@ int run_supervise_prepare(void) {
         return fd < 0 ? -errno : fd;
 }
 
-/* The children that came to this process. They are ours until waited for, so their numbers hold. */
-static void signal_children(int signal) {
+/* The children that came to this process, besides those of the main process's group (if group is
+ * not 0). They are ours until waited for, so their numbers hold. */
+static void signal_children(int signal, pid_t group) {
         _cleanup_fclose_ FILE *children = NULL;
         char path[64];
         int pid;
@@ -62,17 +64,25 @@ static void signal_children(int signal) {
         snprintf(path, sizeof(path), "/proc/self/task/%d/children", (int) getpid());
         children = fopen(path, "re");
         while (children && fscanf(children, "%d", &pid) == 1)
-                (void) kill(pid, signal);
+                if (group == 0 || getpgid(pid) != group)
+                        (void) kill(pid, signal);
 }
 
-static void signal_tree(const Supervisor *supervisor, int signal) {
+/* Once to each: a second SIGTERM would cut short what the first one began. */
+static void terminate_tree(const Supervisor *supervisor) {
         if (supervisor->cgroup->fd >= 0) {
-                run_cgroup_signal(supervisor->cgroup, signal);
+                run_cgroup_signal(supervisor->cgroup, SIGTERM);
                 return;
         }
+        (void) kill(-supervisor->child->pid, SIGTERM); /* its session's first group */
+        signal_children(SIGTERM, supervisor->child->pid);
+}
+
+static void kill_tree(const Supervisor *supervisor) {
+        run_cgroup_signal(supervisor->cgroup, SIGKILL);
         if (!supervisor->main_ended)
-                (void) kill(-supervisor->child->pid, signal); /* its session's first group */
-        signal_children(signal);
+                (void) kill(-supervisor->child->pid, SIGKILL);
+        signal_children(SIGKILL, 0);
 }
 
 static int status_of(const siginfo_t *info) {
@@ -106,7 +116,8 @@ static void begin_stop(Supervisor *supervisor) {
                 return;
         supervisor->stopping = true;
         supervisor->kill_at = now_msec() + RUN_GRACE_MSEC;
-        signal_tree(supervisor, SIGTERM);
+        if (!supervisor->main_ended) /* else it is being killed already */
+                terminate_tree(supervisor);
 }
 
 static void look_around(Supervisor *supervisor, int timeout) {
@@ -130,6 +141,18 @@ static void look_around(Supervisor *supervisor, int timeout) {
         }
 }
 
+int run_supervise_wait(int socket, int signal_fd) {
+        struct pollfd polled[] = {
+                {.fd = socket, .events = POLLIN},
+                {.fd = signal_fd, .events = POLLIN},
+        };
+
+        while (poll(polled, ELEMENTS(polled), -1) < 0)
+                if (errno != EINTR)
+                        return -errno;
+        return polled[1].revents ? 0 : 1;
+}
+
 int run_supervise(const RunChild *child, const RunCgroup *cgroup, int socket, int signal_fd) {
         Supervisor supervisor = {
                 .child = child,
@@ -139,17 +162,15 @@ int run_supervise(const RunChild *child, const RunCgroup *cgroup, int socket, in
         };
 
         while (!tree_is_gone(&supervisor)) {
+                uint64_t now = now_msec();
                 int timeout = -1;
 
-                if (supervisor.main_ended ||
-                    (supervisor.stopping && now_msec() >= supervisor.kill_at))
-                        supervisor.killing = true;
-                if (supervisor.killing) {
+                if (supervisor.main_ended || (supervisor.stopping && now >= supervisor.kill_at)) {
                         /* Each time: something may have been forked meanwhile. */
-                        signal_tree(&supervisor, SIGKILL);
+                        kill_tree(&supervisor);
                         timeout = EMPTY_POLL_MSEC;
                 } else if (supervisor.stopping)
-                        timeout = supervisor.kill_at - now_msec();
+                        timeout = supervisor.kill_at - now;
                 look_around(&supervisor, timeout);
         }
         return supervisor.status;
