@@ -43,10 +43,12 @@ def net():
 
 @pytest.fixture
 def testbed():
-    from testbed import Testbed
+    from testbed import Testbed, leftovers, wait_until
 
+    before = leftovers()
     with Testbed() as value:
         yield value
+    wait_until(lambda: leftovers() == before, f"everything to be gone but {before}")
 
 
 @pytest.fixture

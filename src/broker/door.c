@@ -439,7 +439,7 @@ static int entry_fill(DoorEntry *entry, const char *window_id, const Profile *pr
                 entry_release(entry);
                 return -ENOMEM;
         }
-        snprintf(entry->id, sizeof(entry->id), "%s", window_id);
+        memcpy(entry->id, window_id, strlen(window_id) + 1);
         return 0;
 }
 

@@ -263,10 +263,21 @@ static int main_start(Main *self, const Options *options) {
         }
 
         r = broker_sweep(self->broker);
-        if (r < 0) {
-                log_error("Cannot remove what an earlier posternd may have left open: %s.%s",
-                          strerror(-r),
-                          r == -EPERM ? " It needs root, or the capability CAP_NET_ADMIN." : "");
+        if (r == -EPERM || r == -EPROTONOSUPPORT || r == -EOPNOTSUPP)
+                /* Then it cannot open anything either; profiles without a firewall still run. */
+                log_warning(
+                        "Cannot see the firewall (%s), so nothing that an earlier posternd may "
+                        "have left is removed, and no window opens a port. It needs root or the "
+                        "capability CAP_NET_ADMIN, and nf_tables in the kernel.",
+                        strerror(-r));
+        else if (r == -EBUSY) {
+                log_error("Another posternd is running: it holds the table inet postern. Stop that "
+                          "one "
+                          "first.");
+                return r;
+        } else if (r < 0) {
+                log_error("Cannot remove what an earlier posternd may have left open: %s.",
+                          strerror(-r));
                 return r;
         }
 

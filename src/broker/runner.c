@@ -409,7 +409,7 @@ int run_start(Runner *runner, const char *window_id, const Profile *profile, Run
         run->runner = runner;
         run->socket = run->output_fd = -1;
         run->leftover = (RunCgroup){.fd = -1, .parent_fd = -1};
-        snprintf(run->window_id, sizeof(run->window_id), "%s", window_id);
+        memcpy(run->window_id, window_id, strlen(window_id) + 1);
 
         r = output_new(&run->output, on_line, run);
         if (r < 0)

@@ -268,7 +268,7 @@ static int set_type(Parse *parse, Key key, const char *value) {
                 {"command", GATE_COMMAND, .later = true},
                 {"none", GATE_NONE},
         };
-        int chosen, r;
+        int chosen = 0, r;
 
         r = choose(parse, key, value, choices, ELEMENTS(choices),
                    "Type=auto, Type=nftables or Type=none", &chosen);
@@ -282,7 +282,7 @@ static int set_precedence(Parse *parse, Key key, const char *value) {
                 {"last", PRECEDENCE_LAST},
                 {"first", PRECEDENCE_FIRST},
         };
-        int chosen, r;
+        int chosen = 0, r;
 
         r = choose(parse, key, value, choices, ELEMENTS(choices),
                    "Precedence=last or Precedence=first", &chosen);

@@ -117,6 +117,7 @@ class Scene:
                 assert {k.outcome for k in self._other.knocks(family)} == {Outcome.SILENT}, "port 8080 was reached"
         assert self.testbed.net.ruleset() == self.ruleset
         assert not labelled_connections()
+        assert not list(self.testbed.runtime.iterdir()), "files were left"
 
     def _assert_office(self) -> None:
         for family in FAMILIES:

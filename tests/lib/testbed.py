@@ -48,14 +48,14 @@ class Daemon:
     """posternd in the namespace `host`. Leaving the context ends it, and complains about what the
     sanitizers found and about an end that was not a clean one."""
 
-    def __init__(self, testbed: "Testbed", options: Sequence[str] = ()) -> None:
-        self._testbed, self._options = testbed, options
+    def __init__(self, testbed: "Testbed", options: Sequence[str] = (), through: Sequence[str] = ()) -> None:
+        self._testbed, self._options, self._through = testbed, options, through
 
     def start(self):
         build = build_directory()
         self.log = self._testbed.directory / f"posternd-{now()}.log"
         self._process = Process(
-            [str(build / "src/broker/posternd"),
+            [*self._through, str(build / "src/broker/posternd"),
              f"--config-dir={self._testbed.config}", f"--state-dir={self._testbed.state}",
              f"--runtime-dir={self._testbed.runtime}", f"--run-path={build}/src/run/postern-run",
              *self._options],
@@ -153,8 +153,9 @@ class Testbed:
         path.chmod(0o644)
         return path
 
-    def daemon(self, *options: str) -> Daemon:
-        return Daemon(self, options)
+    def daemon(self, *options: str, through: Sequence[str] = ()) -> Daemon:
+        """through: a command that executes another, such as setpriv."""
+        return Daemon(self, options, through)
 
     def renew(self, user: str, profile: str, duration_usec: int = 0, flags: int = 0) -> Called:
         """What a person types to renew."""
