@@ -233,14 +233,18 @@ static void ends(void **state) {
         assert_int_equal(run_packet_send(&packet, fixture->sockets[1], -1), -EPIPE);
 }
 
-/* The other side left without having read: no less an end. */
+/* The other side left without having read: no less an end, and its last words count. */
 static void abrupt_end(void **state) {
         Fixture *fixture = *state;
         RunPacket packet, received;
 
         run_packet_begin(&packet, "go");
         assert_int_equal(run_packet_send(&packet, fixture->sockets[1], -1), 0);
+        run_packet_begin(&packet, "ended");
+        assert_int_equal(run_packet_send(&packet, fixture->sockets[0], -1), 0);
         close(TAKE_FD(fixture->sockets[0]));
+        assert_int_equal(run_packet_receive(&received, fixture->sockets[1], NULL), 1);
+        assert_string_equal(received.word, "ended");
         assert_int_equal(run_packet_receive(&received, fixture->sockets[1], NULL), 0);
 }
 
