@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * log: to the journal with fields where stderr is connected to it ($JOURNAL_STREAM), else to stderr
- * as "<priority>text FIELD=value". Values are bounded and control bytes escaped, so that no caller
+ * log: to the journal with fields where stderr is connected to it, else to stderr as
+ * "<priority>text FIELD=value". Values are bounded and control bytes escaped, so that no caller
  * can forge a record.
  */
 

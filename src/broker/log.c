@@ -13,8 +13,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <systemd/sd-journal.h>
 
 #define LOG_IDENTIFIER "posternd"
@@ -27,18 +29,32 @@ enum {
 
 /* Is stderr the very stream that systemd named? A shell started from a unit inherits the variable,
  * not the stream. */
-static bool log_has_journal(void) {
-        static int known = -1;
-        const char *stream;
+static bool log_is_named_stream(void) {
+        const char *stream = getenv("JOURNAL_STREAM");
         struct stat st;
         uint64_t device, inode;
 
-        if (known >= 0)
-                return known;
+        return stream && sscanf(stream, "%" SCNu64 ":%" SCNu64, &device, &inode) == 2 &&
+               fstat(STDERR_FILENO, &st) >= 0 && st.st_dev == device && st.st_ino == inode;
+}
 
-        stream = getenv("JOURNAL_STREAM");
-        known = stream && sscanf(stream, "%" SCNu64 ":%" SCNu64, &device, &inode) == 2 &&
-                fstat(STDERR_FILENO, &st) >= 0 && st.st_dev == device && st.st_ino == inode;
+/* dbus-daemon gives what it starts by itself a stream to the journal, and no environment that would
+ * say so. */
+static bool log_is_journal_socket(void) {
+        static const char journal[] = "/run/systemd/journal/stdout";
+        struct sockaddr_un peer = {};
+        socklen_t size = sizeof(peer);
+
+        return getpeername(STDERR_FILENO, (struct sockaddr *) &peer, &size) >= 0 &&
+               peer.sun_family == AF_UNIX &&
+               strncmp(peer.sun_path, journal, sizeof(peer.sun_path)) == 0;
+}
+
+static bool log_has_journal(void) {
+        static int known = -1;
+
+        if (known < 0)
+                known = log_is_named_stream() || log_is_journal_socket();
         return known;
 }
 
