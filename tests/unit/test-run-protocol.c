@@ -389,14 +389,18 @@ static void test_half_hang_up(void **state) {
         assert_int_equal(run_packet_receive(&packet, theirs, NULL), 1);
 }
 
-/* The other side closed with something unread: a reset, which is a hang-up like any other. */
+/* The other side closed with something unread: a reset, which is a hang-up like any other, after
+ * the last words. */
 static void test_reset(void **state) {
         RunPacket packet;
 
+        send_raw("ended\nstatus=0\n", 15, 0);
         run_packet_begin(&packet, "go");
         assert_int_equal(run_packet_send(&packet, ours, -1), 0);
         close(theirs);
         theirs = -1;
+        assert_int_equal(run_packet_receive(&packet, ours, NULL), 1);
+        assert_string_equal(packet.word, "ended");
         assert_int_equal(run_packet_receive(&packet, ours, NULL), 0);
 }
 
