@@ -27,6 +27,27 @@ enum {
         ENVIRONMENT_MAX = 256,
 };
 
+/* What is done between fork and exec. */
+typedef enum ChildStep {
+        STEP_CGROUP,
+        STEP_SESSION,
+        STEP_SIGNALS,
+        STEP_LIMITS,
+        STEP_DESCRIPTORS,
+        STEP_DIRECTORY,
+        STEP_CAPABILITIES,
+        STEP_USER,
+        STEP_PRIVILEGES,
+        STEP_PARENT,
+        STEP_EXEC,
+} ChildStep;
+
+/* Through the status pipe, from the child that could not become the program. */
+typedef struct ChildFailure {
+        ChildStep step;
+        int error; /* negative errno */
+} ChildFailure;
+
 struct RunUser {
         char *name;
         char *home;
@@ -212,60 +233,87 @@ static int reset_limits(void) {
 }
 
 /* Standard input from nowhere, output to the pipe, the status pipe at its place, nothing else open.
- */
-static int arrange_descriptors(int output, int status) {
-        int null;
+ * *status is good to write to whatever happens. */
+static int arrange_descriptors(int output, int *status) {
+        int null, moved;
 
         null = open("/dev/null", O_RDONLY | O_CLOEXEC);
         if (null < 0)
                 return -errno;
         /* Out of the way first: any of them may sit where another one goes. */
         output = fcntl(output, F_DUPFD_CLOEXEC, 10);
-        status = fcntl(status, F_DUPFD_CLOEXEC, 10);
+        moved = fcntl(*status, F_DUPFD_CLOEXEC, 10);
         null = fcntl(null, F_DUPFD_CLOEXEC, 10);
-        if (output < 0 || status < 0 || null < 0 || dup2(null, 0) < 0 || dup2(output, 1) < 0 ||
-            dup2(output, 2) < 0 || dup3(status, STATUS_FD, O_CLOEXEC) < 0 ||
-            close_range(STATUS_FD + 1, UINT32_MAX, 0) < 0)
+        if (output < 0 || moved < 0 || null < 0)
                 return -errno;
-        return 0;
+        *status = moved;
+        if (dup2(null, 0) < 0 || dup2(output, 1) < 0 || dup2(output, 2) < 0 ||
+            dup3(moved, STATUS_FD, O_CLOEXEC) < 0)
+                return -errno;
+        *status = STATUS_FD;
+        return close_range(STATUS_FD + 1, UINT32_MAX, 0) < 0 ? -errno : 0;
+}
+
+/* 0, or a negative errno and the step that failed. */
+static int child_prepare(const Profile *profile, const RunUser *user, const RunCgroup *cgroup,
+                         int output, int *status, pid_t parent, ChildStep *ret_step) {
+        int r;
+
+        *ret_step = STEP_CGROUP;
+        r = run_cgroup_enter(cgroup);
+        if (r < 0)
+                return r;
+        *ret_step = STEP_SESSION;
+        if (setsid() < 0)
+                return -errno;
+        *ret_step = STEP_SIGNALS;
+        r = reset_signals();
+        if (r < 0)
+                return r;
+        *ret_step = STEP_LIMITS;
+        r = reset_limits();
+        if (r < 0)
+                return r;
+        *ret_step = STEP_DESCRIPTORS;
+        r = arrange_descriptors(output, status);
+        if (r < 0)
+                return r;
+        *ret_step = STEP_DIRECTORY;
+        umask(022);
+        if (chdir("/") < 0)
+                return -errno;
+        *ret_step = STEP_CAPABILITIES;
+        r = drop_capabilities();
+        if (r < 0)
+                return r;
+        *ret_step = STEP_USER;
+        r = become(user);
+        if (r < 0)
+                return r;
+        *ret_step = STEP_PRIVILEGES;
+        if (profile->no_new_privileges && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+                return -errno;
+        /* Without a cgroup this is what ends it when the helper is killed. After setresuid(), which
+         * clears it; and the helper may have gone before. */
+        *ret_step = STEP_PARENT;
+        if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
+                return -errno;
+        return getppid() == parent ? 0 : -ESRCH;
 }
 
 __attribute__((noreturn)) static void child_main(const Profile *profile, const RunUser *user,
                                                  const RunCgroup *cgroup, char **environment,
                                                  int output, int status, pid_t parent) {
-        int r;
+        ChildFailure failure = {};
 
-        r = run_cgroup_enter(cgroup);
-        if (r >= 0 && setsid() < 0)
-                r = -errno;
-        if (r >= 0)
-                r = reset_signals();
-        if (r >= 0)
-                r = reset_limits();
-        if (r >= 0)
-                r = arrange_descriptors(output, status);
-        if (r < 0)
-                _exit(255);
-        umask(022);
-        if (chdir("/") < 0)
-                r = -errno;
-        if (r >= 0)
-                r = drop_capabilities();
-        if (r >= 0)
-                r = become(user);
-        if (r >= 0 && profile->no_new_privileges && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-                r = -errno;
-        /* Without a cgroup this is what ends it when the helper is killed. After setresuid(), which
-         * clears it; and the helper may have gone before. */
-        if (r >= 0 && prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
-                r = -errno;
-        if (r >= 0 && getppid() != parent)
-                r = -ESRCH;
-        if (r >= 0) {
+        failure.error =
+                child_prepare(profile, user, cgroup, output, &status, parent, &failure.step);
+        if (failure.error == 0) {
+                failure.step = STEP_EXEC;
                 execve(profile->exec[0], profile->exec, environment);
-                r = -errno;
+                failure.error = -errno;
         }
-        (void) !write(STATUS_FD, &r, sizeof(r));
+        (void) !write(status, &failure, sizeof(failure));
         _exit(255);
 }
 
@@ -299,13 +347,35 @@ static void explain_exec(const Profile *profile, const RunUser *user, int error,
         }
 }
 
+static void explain_step(ChildStep step, int error, char *problem, size_t size) {
+        static const char *const steps[] = {
+                [STEP_CGROUP] = "entering its cgroup",
+                [STEP_SESSION] = "making its session",
+                [STEP_SIGNALS] = "resetting its signals",
+                [STEP_LIMITS] = "setting its limits",
+                [STEP_DESCRIPTORS] = "arranging its descriptors",
+                [STEP_DIRECTORY] = "changing its directory",
+                [STEP_CAPABILITIES] = "dropping its capabilities",
+                [STEP_USER] = "changing its user",
+                [STEP_PRIVILEGES] = "setting no_new_privs",
+                [STEP_PARENT] = "tying it to postern-run",
+                [STEP_EXEC] = "starting its program",
+        };
+
+        snprintf(problem, size,
+                 "the renewal's surroundings could not be made (%s: %s): ask again, and see what "
+                 "confines posternd if it happens each time",
+                 steps[step], strerror(-error));
+}
+
 int run_child_start(const Profile *profile, const RunUser *user, const RunCgroup *cgroup,
                     const char *window, uint64_t deadline, int output, RunChild *ret, char *problem,
                     size_t size) {
         _cleanup_(environment_deinit) Environment environment = {};
         _cleanup_close_ int status_read = -1, status_write = -1, pidfd = -1;
         pid_t pid, parent = getpid();
-        int status[2], error = 0, r;
+        ChildFailure failure = {};
+        int status[2], r;
         ssize_t n;
 
         r = environment_make(&environment, profile, user, window, deadline);
@@ -341,12 +411,15 @@ int run_child_start(const Profile *profile, const RunUser *user, const RunCgroup
         }
         close(TAKE_FD(status_write));
         do
-                n = read(status_read, &error, sizeof(error));
+                n = read(status_read, &failure, sizeof(failure));
         while (n < 0 && errno == EINTR);
-        if (n == sizeof(error)) {
+        if (n == sizeof(failure)) {
                 (void) waitid(P_PIDFD, pidfd, &(siginfo_t){}, WEXITED);
-                explain_exec(profile, user, error, problem, size);
-                return error;
+                if (failure.step == STEP_EXEC)
+                        explain_exec(profile, user, failure.error, problem, size);
+                else
+                        explain_step(failure.step, failure.error, problem, size);
+                return failure.error;
         }
         *ret = (RunChild){.pid = pid, .pidfd = TAKE_FD(pidfd)};
         return 0;
