@@ -11,6 +11,7 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <linux/magic.h>
+#include <poll.h>
 #include <postern/cleanup.h>
 #include <postern/legacy-iptables.h>
 #include <postern/profile.h>
@@ -146,13 +147,25 @@ static int answer_ended(int status, const Certificate *before, const Certificate
         return run_packet_send(&packet, STDIN_FILENO, -1);
 }
 
-/* Waits for `go`: 1 and the deadline, 0 when the broker hung up, negative for anything else. */
-static int receive_go(uint64_t *ret_deadline) {
+/* Waits for `go`: 1 and the deadline, 0 when the broker hung up or a signal came, negative for
+ * anything else. */
+static int receive_go(int signal_fd, uint64_t *ret_deadline) {
+        struct pollfd polled[] = {
+                {.fd = STDIN_FILENO, .events = POLLIN},
+                {.fd = signal_fd, .events = POLLIN},
+        };
         RunPacket packet;
         const char *text;
         char *end;
         int r;
 
+        do
+                r = poll(polled, ELEMENTS(polled), -1);
+        while (r < 0 && errno == EINTR);
+        if (r < 0)
+                return -errno;
+        if (polled[1].revents)
+                return 0;
         r = run_packet_receive(&packet, STDIN_FILENO, NULL);
         if (r <= 0)
                 return r;
@@ -180,7 +193,7 @@ static int job_run(Job *job) {
                 run_cgroup_signal(&job->cgroup, SIGKILL); /* of a helper that was killed */
         r = answer_ready(job);
         if (r == 0)
-                r = receive_go(&deadline);
+                r = receive_go(signal_fd, &deadline);
         if (r <= 0)
                 return r;
 
