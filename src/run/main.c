@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <linux/magic.h>
 #include <postern/cleanup.h>
 #include <postern/legacy-iptables.h>
 #include <postern/profile.h>
@@ -21,7 +22,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
+#include <sys/vfs.h>
 
 enum { EXIT_USAGE = 2 };
 
@@ -73,6 +74,13 @@ static bool window_is_valid(const char *window) {
                strspn(window, "abcdefghijklmnopqrstuvwxyz0123456789") == length;
 }
 
+/* Not a fifo with a name, which is somebody's file: it is going to change its owner. */
+static bool is_pipe(int fd) {
+        struct statfs st;
+
+        return fstatfs(fd, &st) == 0 && st.f_type == PIPEFS_MAGIC;
+}
+
 /* 0: accepted; a positive value: refused and said so; negative: the connection is of no use. */
 static int job_accept(const Options *options, const RunPacket *request, Job *job) {
         const char *name = run_packet_get(request, "profile");
@@ -82,7 +90,6 @@ static int job_accept(const Options *options, const RunPacket *request, Job *job
         char reason[RUN_PROBLEM_MAX];
         struct ucred broker = {.uid = (uid_t) -1};
         socklen_t size = sizeof(broker);
-        struct stat st;
         int r;
 
         if (strcmp(request->word, "gate-open") == 0 || strcmp(request->word, "gate-close") == 0)
@@ -94,7 +101,7 @@ static int job_accept(const Options *options, const RunPacket *request, Job *job
         if (strcmp(request->word, "renew") != 0 || !name || !version || !window ||
             request->n_fields != 3 || !window_is_valid(window))
                 return -EBADMSG;
-        if (job->output < 0 || fstat(job->output, &st) < 0 || !S_ISFIFO(st.st_mode))
+        if (job->output < 0 || !is_pipe(job->output))
                 return -EBADMSG;
         if (getsockopt(STDIN_FILENO, SOL_SOCKET, SO_PEERCRED, &broker, &size) < 0)
                 return -errno;
