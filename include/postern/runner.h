@@ -6,7 +6,8 @@
  *
  * The helper is reached over one SOCK_SEQPACKET connection (run-protocol.h); here by socketpair,
  * fork and exec. Everything is asynchronous: a Run reports through one callback, which names the
- * window by its id. The callback may call run_free() on the Run it is called for.
+ * window by its id. The callback may call run_free() on the Run it is called for, but not for
+ * RUNNER_OUTPUT.
  */
 
 #include <postern/output.h>
@@ -68,5 +69,6 @@ void run_stop(Run *run);
 int run_output_tail(const Run *run, size_t lines, const char ***ret);
 Output *run_take_output(Run *run);
 
-/* Kills what is left, reports nothing more. Takes NULL; returns NULL. */
+/* Kills what is in the cgroup and hangs up, upon which the helper ends the rest and exits; reports
+ * nothing more. Takes NULL; returns NULL. */
 Run *run_free(Run *run);

@@ -160,6 +160,8 @@ static int door_apply(Door *door, const DoorEntry *subject, DoorEntry **ret_refu
 
 /* Applies; whoever cannot stay open is lost, the others stay. Ends with all of them settled. */
 static void door_settle(Door *door) {
+        bool dropped = false;
+
         for (;;) {
                 _cleanup_free_ char *problem = NULL;
                 DoorEntry *refused = NULL;
@@ -172,8 +174,13 @@ static void door_settle(Door *door) {
                         door_lose(door, refused, problem);
                         continue; /* one fewer each time */
                 }
+                /* What stands is not known: shut everything, then put up anew what should stay. */
                 installation_drop(&door->installation);
                 door->untidy = true;
+                if (!dropped) {
+                        dropped = true;
+                        continue;
+                }
                 for (size_t i = 0; i < DOORS_MAX; i++)
                         if (door->entries[i].standing == STANDING_OPEN)
                                 door_lose(door, &door->entries[i], installation_explain(r));

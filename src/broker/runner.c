@@ -101,43 +101,36 @@ static void run_report(Run *run, const RunnerEvent *event) {
         run->runner->callback(run->window_id, event, run->runner->userdata);
 }
 
-/* The last event of a run. The callback may free it. */
-static void run_finish(Run *run, const RunnerEvent *event) {
-        run->over = true;
-        run->socket_source = sd_event_source_disable_unref(run->socket_source);
-        run->timer = sd_event_source_disable_unref(run->timer);
-        run_report(run, event);
-}
+static void run_report_hidden(Run *run) {
+        char line[64];
 
-static void run_lost(Run *run) {
-        output_finish(run->output);
-        run_finish(run, &(RunnerEvent){
-                                .type = RUNNER_LOST,
-                                .problem = *run->problem
-                                                   ? run->problem
-                                                   : "the root helper postern-run ended without an "
-                                                     "answer: posternd's log may say why",
-                        });
+        if (run->n_hidden == 0)
+                return;
+        snprintf(line, sizeof(line), "[%u lines not shown]", run->n_hidden);
+        run->n_hidden = 0;
+        run_report(run, &(RunnerEvent){.type = RUNNER_OUTPUT, .line = line});
 }
 
 static void on_line(const char *line, void *userdata) {
         Run *run = userdata;
         uint64_t now = 0;
-        char hidden[64];
 
         (void) sd_event_now(run->runner->event, CLOCK_MONOTONIC, &now);
         if (run->lines_since == 0 || now - run->lines_since > RUN_LINES_USEC) {
-                if (run->n_hidden > 0) {
-                        snprintf(hidden, sizeof(hidden), "[%u lines not shown]", run->n_hidden);
-                        run_report(run, &(RunnerEvent){.type = RUNNER_OUTPUT, .line = hidden});
-                }
+                run_report_hidden(run);
                 run->lines_since = now;
-                run->n_lines = run->n_hidden = 0;
+                run->n_lines = 0;
         }
         if (run->n_lines++ < RUN_LINES_MAX)
                 run_report(run, &(RunnerEvent){.type = RUNNER_OUTPUT, .line = line});
         else
                 run->n_hidden++;
+}
+
+static void run_close_output(Run *run) {
+        run->output_source = sd_event_source_disable_unref(run->output_source);
+        if (run->output_fd >= 0)
+                close(TAKE_FD(run->output_fd));
 }
 
 /* Reads up to `budget` bytes of output; closes it at its end. */
@@ -152,13 +145,36 @@ static void run_read_output(Run *run, size_t budget) {
                 if (n < 0 && errno == EAGAIN)
                         return;
                 if (n <= 0) {
-                        run->output_source = sd_event_source_disable_unref(run->output_source);
-                        close(TAKE_FD(run->output_fd));
+                        run_close_output(run);
                         return;
                 }
                 output_write(run->output, buffer, n);
                 budget -= n;
         }
+}
+
+/* The last event of a run. The callback may free it. */
+static void run_finish(Run *run, const RunnerEvent *event) {
+        /* Its writers are gone: what is in the pipe is all there is. Should one have got away, its
+         * output has no window to belong to. */
+        run_read_output(run, DRAIN_LIMIT);
+        run_close_output(run);
+        output_finish(run->output);
+        run_report_hidden(run);
+        run->over = true;
+        run->socket_source = sd_event_source_disable_unref(run->socket_source);
+        run->timer = sd_event_source_disable_unref(run->timer);
+        run_report(run, event);
+}
+
+static void run_lost(Run *run) {
+        run_finish(run, &(RunnerEvent){
+                                .type = RUNNER_LOST,
+                                .problem = *run->problem
+                                                   ? run->problem
+                                                   : "the root helper postern-run ended without an "
+                                                     "answer: posternd's log may say why",
+                        });
 }
 
 static int on_output(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
@@ -176,8 +192,10 @@ static int on_cleanup(sd_event_source *source, uint64_t usec, void *userdata) {
                     sd_event_source_set_enabled(source, SD_EVENT_ONESHOT) >= 0)
                         return 0;
         }
+        if (run_cgroup_populated(&run->leftover))
+                log_error("Something of window %s cannot be killed: see cgroup.procs in %s",
+                          run->window_id, run->cgroup);
         run_cgroup_remove(&run->leftover);
-        run_read_output(run, DRAIN_LIMIT);
         run_lost(run);
         return 0;
 }
@@ -189,8 +207,8 @@ static void run_begin_cleanup(Run *run) {
             sd_event_add_time_relative(run->runner->event, &run->timer, CLOCK_MONOTONIC, 0, 0,
                                        on_cleanup, run) >= 0)
                 return;
+        run_cgroup_signal(&run->leftover, SIGKILL);
         run_cgroup_remove(&run->leftover);
-        run_read_output(run, DRAIN_LIMIT);
         run_lost(run);
 }
 
@@ -218,9 +236,6 @@ static void run_take_packet(Run *run, const RunPacket *packet) {
                 return;
         }
         if (strcmp(packet->word, "ended") == 0) {
-                /* Its writers are gone: what is in the pipe is all there is. */
-                run_read_output(run, DRAIN_LIMIT);
-                output_finish(run->output);
                 run_finish(run,
                            &(RunnerEvent){
                                    .type = RUNNER_ENDED,
@@ -489,22 +504,18 @@ Output *run_take_output(Run *run) {
 Run *run_free(Run *run) {
         if (!run)
                 return NULL;
-        if (run->helper) {
-                if (!run->over)
-                        helper_kill(run->helper);
+        /* It sees the hang-up and cleans up: without a cgroup it alone can end the tree. */
+        if (run->helper)
                 run->helper->run = NULL;
-        }
         if (!run->over && *run->cgroup && run->leftover.fd < 0)
                 (void) run_cgroup_open(&run->leftover, run->cgroup, run->window_id);
         run_cgroup_signal(&run->leftover, SIGKILL);
         run_cgroup_remove(&run->leftover);
         sd_event_source_disable_unref(run->socket_source);
-        sd_event_source_disable_unref(run->output_source);
         sd_event_source_disable_unref(run->timer);
+        run_close_output(run);
         if (run->socket >= 0)
                 close(run->socket);
-        if (run->output_fd >= 0)
-                close(run->output_fd);
         output_free(run->output);
         free(run);
         return NULL;

@@ -16,16 +16,22 @@ enum { FILE_MAX = 64 * 1024, SERIAL_BYTES_MAX = (CERTIFICATE_SERIAL_MAX - 1) / 2
 DEFINE_CLEANUP(struct gnutls_x509_crt_int, gnutls_x509_crt_deinit);
 
 static ssize_t read_file(const char *path, unsigned char *buffer, size_t size) {
-        _cleanup_close_ int fd = -1;
+        _cleanup_close_ int found = -1, fd = -1;
+        char again[64];
         size_t used = 0;
         struct stat st;
         ssize_t n;
 
-        fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-        if (fd < 0 || fstat(fd, &st) < 0)
+        /* Looked at before it is opened, for opening a device may do something. */
+        found = open(path, O_PATH | O_CLOEXEC);
+        if (found < 0 || fstat(found, &st) < 0)
                 return -errno;
         if (!S_ISREG(st.st_mode))
                 return -EINVAL;
+        snprintf(again, sizeof(again), "/proc/self/fd/%d", found);
+        fd = open(again, O_RDONLY | O_CLOEXEC);
+        if (fd < 0)
+                return -errno;
         while (used < size && (n = read(fd, buffer + used, size - used)) != 0) {
                 if (n < 0)
                         return -errno;
@@ -38,7 +44,7 @@ void certificate_read(const char *path, Certificate *ret) {
         _cleanup_(gnutls_x509_crt_deinit_cleanup) gnutls_x509_crt_t certificate = NULL;
         unsigned char serial[SERIAL_BYTES_MAX];
         _cleanup_free_ unsigned char *data = NULL;
-        size_t serial_size = sizeof(serial);
+        size_t serial_size = sizeof(serial), first = 0;
         time_t not_after;
         ssize_t size;
 
@@ -55,7 +61,10 @@ void certificate_read(const char *path, Certificate *ret) {
         not_after = gnutls_x509_crt_get_expiration_time(certificate);
         if (not_after == (time_t) -1)
                 return;
-        for (size_t i = 0; i < serial_size; i++)
-                snprintf(ret->serial + 2 * i, 3, "%02x", serial[i]);
+        /* DER puts a zero before a number whose highest bit is set; people and openssl do not. */
+        while (first + 1 < serial_size && serial[first] == 0)
+                first++;
+        for (size_t i = first; i < serial_size; i++)
+                snprintf(ret->serial + 2 * (i - first), 3, "%02x", serial[i]);
         ret->not_after = not_after;
 }

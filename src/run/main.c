@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <linux/magic.h>
 #include <postern/cleanup.h>
 #include <postern/legacy-iptables.h>
 #include <postern/profile.h>
@@ -21,7 +22,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
+#include <sys/vfs.h>
 
 enum { EXIT_USAGE = 2 };
 
@@ -50,6 +51,12 @@ static void complain(const char *text) {
         fprintf(stderr, "postern-run: %s\n", text);
 }
 
+static int answer(const RunPacket *packet) {
+        int r = run_packet_send(packet, STDIN_FILENO, -1);
+
+        return r == -EPIPE || r == -ECONNRESET ? 0 : r; /* nobody is there to hear it */
+}
+
 /* Tells the broker why nothing will be run. */
 static int answer_problem(const char *word, const char *problem) {
         RunPacket packet;
@@ -57,7 +64,7 @@ static int answer_problem(const char *word, const char *problem) {
         run_packet_begin(&packet, word);
         run_packet_add(&packet, "problem", "%.*s", RUN_PROBLEM_MAX, problem);
         complain(problem);
-        return run_packet_send(&packet, STDIN_FILENO, -1);
+        return answer(&packet);
 }
 
 static bool window_is_valid(const char *window) {
@@ -65,6 +72,13 @@ static bool window_is_valid(const char *window) {
 
         return length > 0 && length < 32 &&
                strspn(window, "abcdefghijklmnopqrstuvwxyz0123456789") == length;
+}
+
+/* Not a fifo with a name, which is somebody's file: it is going to change its owner. */
+static bool is_pipe(int fd) {
+        struct statfs st;
+
+        return fstatfs(fd, &st) == 0 && st.f_type == PIPEFS_MAGIC;
 }
 
 /* 0: accepted; a positive value: refused and said so; negative: the connection is of no use. */
@@ -76,7 +90,6 @@ static int job_accept(const Options *options, const RunPacket *request, Job *job
         char reason[RUN_PROBLEM_MAX];
         struct ucred broker = {.uid = (uid_t) -1};
         socklen_t size = sizeof(broker);
-        struct stat st;
         int r;
 
         if (strcmp(request->word, "gate-open") == 0 || strcmp(request->word, "gate-close") == 0)
@@ -88,7 +101,7 @@ static int job_accept(const Options *options, const RunPacket *request, Job *job
         if (strcmp(request->word, "renew") != 0 || !name || !version || !window ||
             request->n_fields != 3 || !window_is_valid(window))
                 return -EBADMSG;
-        if (job->output < 0 || fstat(job->output, &st) < 0 || !S_ISFIFO(st.st_mode))
+        if (job->output < 0 || !is_pipe(job->output))
                 return -EBADMSG;
         if (getsockopt(STDIN_FILENO, SOL_SOCKET, SO_PEERCRED, &broker, &size) < 0)
                 return -errno;
@@ -124,7 +137,7 @@ static int answer_ready(const Job *job) {
         run_packet_begin(&packet, "ready");
         run_packet_add(&packet, "cgroup", "%s", job->cgroup.path);
         run_packet_add(&packet, "legacy", "%s", legacy);
-        return run_packet_send(&packet, STDIN_FILENO, -1);
+        return answer(&packet);
 }
 
 static int answer_ended(int status, const Certificate *before, const Certificate *after) {
@@ -136,7 +149,7 @@ static int answer_ended(int status, const Certificate *before, const Certificate
         run_packet_add(&packet, "not_after_before", "%" PRIu64, before->not_after);
         run_packet_add(&packet, "serial_after", "%s", after->serial);
         run_packet_add(&packet, "not_after_after", "%" PRIu64, after->not_after);
-        return run_packet_send(&packet, STDIN_FILENO, -1);
+        return answer(&packet);
 }
 
 /* Waits for `go`: 1 and the deadline, 0 when the broker hung up or SIGTERM came, negative for
@@ -192,8 +205,7 @@ static int job_run(Job *job) {
         run_cgroup_remove(&job->cgroup);
         if (job->profile->certificate)
                 certificate_read(job->profile->certificate, &after);
-        r = answer_ended(status, &before, &after);
-        return r == -EPIPE || r == -ECONNRESET ? 0 : r; /* nobody is there to hear it */
+        return answer_ended(status, &before, &after);
 }
 
 static int serve(const Options *options) {

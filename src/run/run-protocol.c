@@ -164,11 +164,13 @@ int run_packet_receive(RunPacket *packet, int socket_fd, int *ret_fd) {
         ssize_t n;
         int r;
 
+        /* The other side left without having read everything: the kernel says so once, ahead of
+         * what that side may have said before. */
         do
                 n = recvmsg(socket_fd, &message, MSG_CMSG_CLOEXEC);
-        while (n < 0 && errno == EINTR);
+        while (n < 0 && (errno == EINTR || errno == ECONNRESET));
         if (n < 0)
-                return errno == ECONNRESET ? 0 : -errno;
+                return -errno;
         r = take_descriptors(&message, &fd, &n_fds);
         if (r < 0 || n_fds > 1 || (n_fds > 0 && !ret_fd))
                 return -EBADMSG;

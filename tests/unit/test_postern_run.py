@@ -119,7 +119,10 @@ class Helper:
 
     def receive(self) -> tuple[str, dict[str, str]] | None:
         """None: it hung up."""
-        data = self.socket.recv(8192)
+        try:
+            data = self.socket.recv(8192)
+        except ConnectionResetError:
+            data = self.socket.recv(8192)  # it left without having read all; what it said comes behind
         if not data:
             return None
         word, *lines = data.decode("ascii").splitlines()

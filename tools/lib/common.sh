@@ -10,7 +10,7 @@ build_packages=(
 )
 # to run them on a host of their own: firewall, bus, polkit, certificate authority, client
 run_packages=(
-    nftables conntrack iproute2 util-linux procps
+    nftables netbase conntrack iproute2 util-linux procps
     dbus-daemon systemd polkitd
     certbot pebble openssl
     python3 python3-jeepney
