@@ -10,13 +10,18 @@ import pytest
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 PROFILES = ROOT / "docs/profiles.md"
-DOCUMENTS = [README, *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [README, ROOT / "NEWS.md", *sorted((ROOT / "docs").glob("*.md"))]
 SCRIPTS = [path for path in sorted((ROOT / "docs/examples").iterdir()) if path.suffix != ".conf"]
 LATER = "not available in this version"
 
 
 def text(path: Path) -> str:
     return path.read_text()
+
+
+def anchors(path: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", text(path), flags=re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def keys_of_the_code() -> dict[tuple[str, str], bool]:
@@ -103,10 +108,10 @@ def test_the_packages_of_the_install_are_those_of_the_tools():
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_links_lead_somewhere(path):
-    headings = {re.sub(r"[^\w -]", "", line.lstrip("# ").lower()).replace(" ", "-")
-                for line in text(path).splitlines() if line.startswith("#")}  # fmt: skip
     for target in re.findall(r"\]\(([^)]+)\)", text(path)):
-        if target.startswith("#"):
-            assert target[1:] in headings, target
-        elif not target.startswith("https://"):
-            assert (path.parent / target).exists(), target
+        if target.startswith("https://"):
+            continue
+        name, _, anchor = target.partition("#")
+        other = path.parent / name if name else path
+        assert other.exists(), target
+        assert not anchor or anchor in anchors(other), target
