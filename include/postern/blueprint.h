@@ -21,7 +21,7 @@ typedef struct Blueprint {
         size_t n_chains;
         struct nftnl_set *sets[BLUEPRINT_SETS_MAX];
         size_t n_sets;
-        struct nftnl_rule *rules[8 + 2 * BLUEPRINT_SETS_MAX];
+        struct nftnl_rule *rules[8 + 4 * BLUEPRINT_SETS_MAX];
         size_t n_rules;
 } Blueprint;
 

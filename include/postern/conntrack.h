@@ -15,19 +15,24 @@
 #include <postern/rule.h>
 
 typedef struct ConntrackCut {
-        unsigned entries; /* deleted */
-        unsigned sockets; /* destroyed */
+        unsigned entries;   /* deleted */
+        unsigned sockets;   /* destroyed */
+        unsigned lingering; /* of these the local end may still speak: the guard has to stay */
 } ConntrackCut;
 
 /*
  * Ends every connection that carries one of the labels, except those to one of `keep` (ports that
  * another window has open).
  *
+ * An entry is deleted only once its local end is gone. Where that cannot be (UDP has no connection
+ * to end; a kernel without SOCK_DESTROY), it stays, gets the label `silenced` (unless that is
+ * NULL), by which the guard lets no answer out, and is counted as lingering until it times out.
+ *
  * dump and cut: two netfilter sockets. Entries that go by themselves meanwhile are no error. 0, or
  * the first negative errno after having gone through all of them.
  */
-int conntrack_cut(Netlink *dump, Netlink *cut, const Label *labels, const Port *keep, size_t n_keep,
-                  ConntrackCut *ret);
+int conntrack_cut(Netlink *dump, Netlink *cut, const Label *labels, const Label *silenced,
+                  const Port *keep, size_t n_keep, ConntrackCut *ret);
 
 /* Every label bit that any connection carries. */
 int conntrack_labels(Netlink *dump, Label *ret);

@@ -8,9 +8,9 @@
  * that denies by default: right before the rule that denies, or last where the policy does. It
  * holds no port, no address and no deadline:
  *
- *     ct label W ct label set G counter accept comment "postern:gate"
+ *     ct label W meta priority STAMP ct label set G counter accept comment "postern:gate"
  *
- * Without the lease's table nothing ever gets W, and the rule is inert.
+ * Without the lease's table nothing ever gets W or the stamp, and the rule is inert.
  */
 
 #include <postern/chain-fate.h>

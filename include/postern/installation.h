@@ -26,6 +26,7 @@ typedef struct Installation {
         uint64_t admitted;
         uint64_t admitted_raw;
         uint64_t admitted_ended; /* so many were there when the last walk ended them */
+        bool lingering;          /* connections whose local end may still speak */
         bool guard_wiped; /* since then the guard was gone for a while: the sum may lack some */
 } Installation;
 
@@ -34,7 +35,8 @@ typedef struct InstallationWish {
         const Profile *profile; /* ports, chain, precedence */
         const char *legacy;
         LeaseWindow window;
-        bool leased; /* in: keep a lease even if nothing denies just now; out: it has one */
+        uint64_t admitted; /* out: connections let in by leases of this window that were replaced */
+        bool leased;       /* in: keep a lease even if nothing denies just now; out: it has one */
 
         /* out */
         char *gate;    /* where the rules are, for a person; owned by the caller */
@@ -44,6 +46,7 @@ typedef struct InstallationWish {
 typedef enum InstallationOutcome {
         INSTALLATION_OK = 0,
         INSTALLATION_REFUSED, /* a wish's problem is set; nothing was changed */
+        INSTALLATION_LINGERS, /* the guard has to stay: come back in a while */
 } InstallationOutcome;
 
 /* runtime_dir: where the label in use is noted, for the sweep after a crash. Succeeds without
@@ -68,17 +71,23 @@ void installation_drop(Installation *installation);
 int installation_check(Installation *installation, const Profile *profile, const char *legacy,
                        Ruleset **ret_ruleset, GatePlan *ret_plan, char **ret_problem);
 
+/* Shuts one window, as the first thing, without reading the ruleset; what stands besides its ports
+ * is for installation_apply() to take away. 0 or a negative errno. */
+int installation_silence(Installation *installation, const char *window_id);
+
+/* Connections that the window has let in by the lease that stands now. */
+uint64_t installation_window_admitted(Installation *installation, const char *window_id);
+
 /* Ends connections that a window let in, except to ports that others keep open. */
 int installation_cut(Installation *installation, const Port *keep, size_t n_keep);
 
-/* With no wish left: ends the connections, then takes away guard and note. */
+/* With no wish left: ends the connections, then takes away guard and note. INSTALLATION_OK,
+ * INSTALLATION_LINGERS or a negative errno; in either case all doors are shut and the guard cuts.
+ */
 int installation_clear(Installation *installation);
 
-/* What an earlier broker left. -EBUSY: a broker that lives owns the lease. */
+/* Takes away what an earlier broker left. Likewise; -EBUSY: a broker that lives owns the lease. */
 int installation_sweep(Installation *installation);
-
-/* Connections let in since the beginning, as far as known. */
-uint64_t installation_admitted(Installation *installation);
 
 /* A negative errno in words: what lacks and what to do. Static text. */
 const char *installation_explain(int error);

@@ -41,19 +41,30 @@ typedef struct LeaseWindow {
         char id[LEASE_ID_MAX]; /* the window's, and its set's name */
         Port ports[PROFILE_PORTS_MAX];
         size_t n_ports;
-        uint64_t timeout_msec;
+        uint64_t deadline; /* CLOCK_BOOTTIME, microseconds */
 } LeaseWindow;
 
-/* -EINVAL for a timeout outside the limits above, however it came about; -ENOMEM. */
+/* So much is left of a window; below LEASE_TIMEOUT_MIN_MSEC its own end does the rest. */
+uint64_t lease_time_left_msec(const LeaseWindow *window);
+
+/* Timeouts are computed here, so: just before it is sent. -EINVAL for one outside the limits above,
+ * however it came about; -ENOMEM. */
 int lease_draw(const LeaseMarks *marks, const LeaseWindow *windows, size_t n_windows,
                Blueprint **ret);
 int guard_draw(const LeaseMarks *marks, Blueprint **ret);
 
-/* Reads the sets back: each port is there, expires no later than timeout_msec from now, and no
- * other. 0, -ENOENT if something is missing or more than asked for, or another negative errno. */
+/* Reads the sets back: each port is there, expires no later than its window, and no other. 0,
+ * -ENOENT if something is missing or more than asked for, or another negative errno. */
 int lease_verify_sets(Netlink *netlink, const LeaseWindow *windows, size_t n_windows);
 
-/* Connections let in so far, as the guard's counter has them; 0 without a guard. */
+/* Empties a window's set: from here on it lets nobody in, and what it let in is cut. Needs no
+ * ruleset read first, however large that is. */
+void lease_silence(const char *window_id, Batch *batch, Netlink *netlink);
+
+/* Connections let in, by all windows together since the guard stands; and by one window since its
+ * lease does. 0 where there is none. */
 uint64_t guard_admitted(const Ruleset *ruleset);
+uint64_t lease_admitted(const Ruleset *ruleset, const char *window_id);
 /* The same, read from the kernel: 0 or a negative errno. */
 int guard_read_admitted(Netlink *netlink, uint64_t *ret);
+int lease_read_admitted(Netlink *netlink, const char *window_id, uint64_t *ret);

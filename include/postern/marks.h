@@ -29,6 +29,10 @@ void marks_deinit(Marks *marks);
  */
 int marks_choose(Marks *marks, Netlink *query, const Ruleset *ruleset, bool standing);
 
+/* Goes on with the label of an earlier broker, of which connections linger; the rest is drawn. 0 or
+ * a negative errno. */
+int marks_take_over(Marks *marks, const Ruleset *ruleset, const Label *gated);
+
 /* Removes the note: no connection carries the label any more. */
 void marks_forget(Marks *marks);
 

@@ -13,7 +13,10 @@
 #include <libnftnl/expr.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
+#include <netinet/ip.h>
+#include <netinet/ip6.h>
 #include <postern/chain-fate.h>
+#include <stddef.h>
 #include <string.h>
 
 enum { JUMP_DEPTH_MAX = 16 };
@@ -32,7 +35,8 @@ typedef enum Judgement {
 
 typedef struct RuleMeaning {
         Judgement judgement;
-        bool conditional;
+        bool conditional; /* about who sends it, or where to */
+        bool partial;     /* about its kind or its number alone */
         bool untracks;
         const char *target; /* of a jump or goto */
 } RuleMeaning;
@@ -63,6 +67,31 @@ static void read_verdict(const struct nftnl_expr *expr, RuleMeaning *meaning) {
         }
 }
 
+/* What is loaded decides what is compared: the kind of a packet, or whose it is. */
+static void read_meta(const struct nftnl_expr *expr, RuleMeaning *meaning) {
+        switch (nftnl_expr_get_u32(expr, NFTNL_EXPR_META_KEY)) {
+        case NFT_META_L4PROTO:
+        case NFT_META_NFPROTO:
+        case NFT_META_PROTOCOL:
+        case NFT_META_PKTTYPE:
+                meaning->partial = true;
+                break;
+        default:
+                meaning->conditional = true;
+                break;
+        }
+}
+
+/* ip protocol, ip6 nexthdr */
+static bool payload_is_protocol(const struct nftnl_expr *expr) {
+        uint32_t offset = nftnl_expr_get_u32(expr, NFTNL_EXPR_PAYLOAD_OFFSET);
+
+        return nftnl_expr_get_u32(expr, NFTNL_EXPR_PAYLOAD_BASE) == NFT_PAYLOAD_NETWORK_HEADER &&
+               nftnl_expr_get_u32(expr, NFTNL_EXPR_PAYLOAD_LEN) == 1 &&
+               (offset == offsetof(struct iphdr, protocol) ||
+                offset == offsetof(struct ip6_hdr, ip6_nxt));
+}
+
 static void read_expression(const struct nftnl_expr *expr, RuleMeaning *meaning) {
         const char *name = nftnl_expr_get_str(expr, NFTNL_EXPR_NAME);
 
@@ -81,12 +110,26 @@ static void read_expression(const struct nftnl_expr *expr, RuleMeaning *meaning)
                         meaning->judgement = JUDGEMENT_DENY;
         } else if (strcmp(name, "meta") == 0) {
                 if (!nftnl_expr_is_set(expr, NFTNL_EXPR_META_SREG))
-                        meaning->conditional = true; /* loaded to be compared */
+                        read_meta(expr, meaning);
+        } else if (strcmp(name, "payload") == 0) {
+                if (payload_is_protocol(expr))
+                        meaning->partial = true;
+                else
+                        meaning->conditional = true;
+        } else if (strcmp(name, "limit") == 0) {
+                meaning->partial = true;
+        } else if (strcmp(name, "objref") == 0) {
+                if (nftnl_expr_get_u32(expr, NFTNL_EXPR_OBJREF_IMM_TYPE) != NFT_OBJECT_COUNTER)
+                        meaning->partial = true; /* a named limit or quota */
+        } else if (strcmp(name, "lookup") == 0) {
+                if (nftnl_expr_is_set(expr, NFTNL_EXPR_LOOKUP_DREG))
+                        meaning->conditional = true; /* a map */
         } else if (strcmp(name, "ct") == 0) {
                 if (!nftnl_expr_is_set(expr, NFTNL_EXPR_CT_SREG))
                         meaning->conditional = true;
         } else if (strcmp(name, "counter") != 0 && strcmp(name, "log") != 0 &&
-                   strcmp(name, "last") != 0)
+                   strcmp(name, "last") != 0 && strcmp(name, "cmp") != 0 &&
+                   strcmp(name, "bitwise") != 0 && strcmp(name, "range") != 0)
                 meaning->conditional = true;
 }
 
@@ -126,8 +169,9 @@ static int note_doubt(ChainReader *reader, const RuleMeaning *meaning, unsigned 
         return 0;
 }
 
+/* partial: in and out, see follow_rules(). */
 static int follow_rule(ChainReader *reader, const char *chain, const struct nftnl_rule *rule,
-                       unsigned depth, Fate *ret_fate, bool *ret_over) {
+                       unsigned depth, uint64_t *partial, Fate *ret_fate, bool *ret_over) {
         RuleMeaning meaning;
         int r;
 
@@ -135,8 +179,13 @@ static int follow_rule(ChainReader *reader, const char *chain, const struct nftn
         r = read_rule(rule, &meaning);
         if (r < 0)
                 return r;
-        if (meaning.conditional)
+        if (meaning.conditional || meaning.partial) {
+                if (meaning.conditional || meaning.judgement == JUDGEMENT_ADMIT)
+                        *partial = 0;
+                else if (meaning.judgement == JUDGEMENT_DENY && *partial == 0)
+                        *partial = nftnl_rule_get_u64(rule, NFTNL_RULE_HANDLE);
                 return note_doubt(reader, &meaning, depth);
+        }
         reader->untracks |= meaning.untracks;
 
         switch (meaning.judgement) {
@@ -147,7 +196,7 @@ static int follow_rule(ChainReader *reader, const char *chain, const struct nftn
                         .family = reader->family,
                         .table = reader->table,
                         .chain = chain,
-                        .before = nftnl_rule_get_u64(rule, NFTNL_RULE_HANDLE),
+                        .before = *partial ? *partial : nftnl_rule_get_u64(rule, NFTNL_RULE_HANDLE),
                 };
                 *ret_fate = FATE_DENIED;
                 break;
@@ -163,31 +212,47 @@ static int follow_rule(ChainReader *reader, const char *chain, const struct nftn
                 if (r < 0)
                         return r;
                 /* After a jump that falls through, the next rule; after a goto, none. */
-                if (*ret_fate == FATE_FALLS_THROUGH && meaning.judgement == JUDGEMENT_JUMP)
+                if (*ret_fate == FATE_FALLS_THROUGH && meaning.judgement == JUDGEMENT_JUMP) {
+                        *partial = 0; /* that chain may have let something through */
                         return 0;
+                }
                 break;
         }
         *ret_over = true;
         return 0;
 }
 
-static int follow_chain(ChainReader *reader, const char *chain, unsigned depth, Fate *ret) {
+/*
+ * A rule that denies some kinds of packets, or so many of them, right before the end of a chain
+ * that denies the rest (`meta l4proto tcp reject with tcp reset`, `limit rate 5/second reject`) is
+ * a part of that denial: what should pass has to pass before it. *ret_partial: the first of them,
+ * or 0.
+ */
+static int follow_rules(ChainReader *reader, const char *chain, unsigned depth, Fate *ret,
+                        uint64_t *ret_partial) {
         const struct nftnl_rule *rule;
         size_t cursor = 0;
         bool over;
         int r;
 
         *ret = FATE_FALLS_THROUGH;
+        *ret_partial = 0;
         if (depth > JUMP_DEPTH_MAX)
                 return 0;
         while ((rule = ruleset_next_rule(reader->ruleset, reader->family, reader->table, chain,
                                          &cursor))) {
-                r = follow_rule(reader, chain, rule, depth, ret, &over);
+                r = follow_rule(reader, chain, rule, depth, ret_partial, ret, &over);
                 if (r < 0 || over)
                         return r;
         }
         *ret = FATE_FALLS_THROUGH;
         return 0;
+}
+
+static int follow_chain(ChainReader *reader, const char *chain, unsigned depth, Fate *ret) {
+        uint64_t partial;
+
+        return follow_rules(reader, chain, depth, ret, &partial);
 }
 
 int chain_follow(ChainReader *reader, const char *chain, Fate *ret) {
@@ -196,11 +261,12 @@ int chain_follow(ChainReader *reader, const char *chain, Fate *ret) {
 
 int chain_follow_base(ChainReader *reader, const struct nftnl_chain *chain, Fate *ret) {
         const char *name = nftnl_chain_get_str(chain, NFTNL_CHAIN_NAME);
+        uint64_t partial;
         int r;
 
         reader->family = nftnl_chain_get_u32(chain, NFTNL_CHAIN_FAMILY);
         reader->table = nftnl_chain_get_str(chain, NFTNL_CHAIN_TABLE);
-        r = follow_chain(reader, name, 0, ret);
+        r = follow_rules(reader, name, 0, ret, &partial);
         if (r < 0)
                 return r;
         if (*ret == FATE_FALLS_THROUGH &&
@@ -209,6 +275,7 @@ int chain_follow_base(ChainReader *reader, const struct nftnl_chain *chain, Fate
                         .family = reader->family,
                         .table = reader->table,
                         .chain = name,
+                        .before = partial,
                 };
                 *ret = FATE_DENIED;
         }

@@ -36,13 +36,17 @@ typedef struct Entry {
 
 typedef struct Walk {
         Netlink *cut;
-        Netlink *sockets; /* not open when the kernel has no sock_diag */
+        Netlink *sockets; /* not open when the kernel has no sock_diag for TCP */
         const Label *labels;
+        const Label *silenced;
         const Port *keep;
         size_t n_keep;
         ConntrackCut done;
         int error;
 } Walk;
+
+/* A connection that is silenced, and that nobody uses any more, is forgotten after this. */
+enum { LINGER_SECONDS = 60 };
 
 static void take_address(const struct nlattr *attribute, Endpoint *endpoint) {
         size_t size = mnl_attr_get_payload_len(attribute);
@@ -113,18 +117,34 @@ static void put_copy(struct nlmsghdr *message, const struct nlattr *attribute) {
                              mnl_attr_get_payload(attribute));
 }
 
-static int delete_entry(Netlink *netlink, const Entry *entry) {
-        char buffer[1024] __attribute__((aligned(NLMSG_ALIGNTO)));
+static struct nlmsghdr *entry_request(char *buffer, uint16_t type, const Entry *entry) {
         struct nfgenmsg *generic;
         struct nlmsghdr *request;
 
         request = mnl_nlmsg_put_header(buffer);
-        request->nlmsg_type = (NFNL_SUBSYS_CTNETLINK << 8) | IPCTNL_MSG_CT_DELETE;
+        request->nlmsg_type = (NFNL_SUBSYS_CTNETLINK << 8) | type;
         generic = mnl_nlmsg_put_extra_header(request, sizeof(*generic));
         generic->nfgen_family = entry->family;
         put_copy(request, entry->original_attribute);
         put_copy(request, entry->zone);
+        return request;
+}
+
+static int delete_entry(Netlink *netlink, const Entry *entry) {
+        char buffer[1024] __attribute__((aligned(NLMSG_ALIGNTO)));
+        struct nlmsghdr *request = entry_request(buffer, IPCTNL_MSG_CT_DELETE, entry);
+
         put_copy(request, entry->id); /* not another one that took its place */
+        return netlink_request(netlink, request);
+}
+
+static int silence_entry(Netlink *netlink, const Entry *entry, const Label *silenced) {
+        char buffer[1024] __attribute__((aligned(NLMSG_ALIGNTO)));
+        struct nlmsghdr *request = entry_request(buffer, IPCTNL_MSG_CT_NEW, entry);
+
+        mnl_attr_put(request, CTA_LABELS, LABEL_SIZE, silenced->bytes);
+        mnl_attr_put(request, CTA_LABELS_MASK, LABEL_SIZE, silenced->bytes);
+        mnl_attr_put_u32(request, CTA_TIMEOUT, htonl(LINGER_SECONDS));
         return netlink_request(netlink, request);
 }
 
@@ -156,23 +176,56 @@ static int take_socket(const struct nlmsghdr *message, void *userdata) {
         return 0;
 }
 
-/* It is looked up first and destroyed by its cookie, since for a connection that is gone the kernel
- * would find the listening socket instead, and that one is the host's. */
+/* Without the module for TCP a socket that is not found and a question that is not understood get
+ * the same answer, so this asks for none of them all. */
+static bool socket_diag_works(Netlink *netlink) {
+        char buffer[256] __attribute__((aligned(NLMSG_ALIGNTO)));
+        struct inet_diag_req_v2 *wanted;
+        struct inet_diag_msg found;
+        struct nlmsghdr *request;
+
+        if (!netlink->socket)
+                return false;
+        request = mnl_nlmsg_put_header(buffer);
+        request->nlmsg_type = SOCK_DIAG_BY_FAMILY;
+        wanted = mnl_nlmsg_put_extra_header(request, sizeof(*wanted));
+        wanted->sdiag_family = AF_INET;
+        wanted->sdiag_protocol = IPPROTO_TCP;
+        return netlink_query(netlink, request, NLM_F_DUMP, take_socket, &found) == 0;
+}
+
+/*
+ * 1: destroyed; 0: there is none (any more); or a negative errno.
+ *
+ * It is looked up first and destroyed by its cookie, since for a connection that is gone the kernel
+ * would find the listening socket instead, and that one is the host's.
+ */
 static int destroy_socket(Netlink *netlink, const Entry *entry) {
         static const uint32_t any[2] = {INET_DIAG_NOCOOKIE, INET_DIAG_NOCOOKIE};
         char buffer[1024] __attribute__((aligned(NLMSG_ALIGNTO)));
         struct inet_diag_msg found = {};
         int r;
 
+        if (!netlink->socket)
+                return -EOPNOTSUPP;
         r = netlink_query(netlink, socket_request(buffer, SOCK_DIAG_BY_FAMILY, entry, any),
                           NLM_F_ACK, take_socket, &found);
+        if (r == -ENOENT)
+                return 0;
         if (r < 0)
                 return r;
-        if (found.idiag_state == TCP_LISTEN ||
+        /* One in TIME_WAIT has nothing to say. */
+        if (found.idiag_state == TCP_LISTEN || found.idiag_state == TCP_TIME_WAIT ||
             found.id.idiag_dport != entry->reply.destination.port)
-                return -ENOENT;
-        return netlink_request(netlink,
-                               socket_request(buffer, SOCK_DESTROY, entry, found.id.idiag_cookie));
+                return 0;
+        r = netlink_request(netlink,
+                            socket_request(buffer, SOCK_DESTROY, entry, found.id.idiag_cookie));
+        return r == -ENOENT || r == -ESTALE ? 0 : r < 0 ? r : 1;
+}
+
+static void walk_fail(Walk *walk, int error) {
+        if (error < 0 && error != -ENOENT && walk->error == 0)
+                walk->error = error;
 }
 
 static bool port_is_kept(const Walk *walk, const Tuple *tuple) {
@@ -196,14 +249,19 @@ static int cut_entry(const struct nlmsghdr *message, void *userdata) {
                 return 0;
 
         /* The socket first: its reset still goes out over the entry. */
-        if (entry.original.protocol == IPPROTO_TCP && walk->sockets->socket &&
-            destroy_socket(walk->sockets, &entry) == 0)
-                walk->done.sockets++;
+        r = entry.original.protocol == IPPROTO_TCP ? destroy_socket(walk->sockets, &entry)
+                                                   : -EOPNOTSUPP;
+        if (r < 0) {
+                walk->done.lingering++;
+                if (walk->silenced && !label_intersects(&entry.labels, walk->silenced))
+                        walk_fail(walk, silence_entry(walk->cut, &entry, walk->silenced));
+                return 0;
+        }
+        walk->done.sockets += r;
         r = delete_entry(walk->cut, &entry);
         if (r == 0)
                 walk->done.entries++;
-        else if (r != -ENOENT && walk->error == 0)
-                walk->error = r;
+        walk_fail(walk, r);
         return 0;
 }
 
@@ -219,24 +277,27 @@ static int walk_conntrack(Netlink *dump, NetlinkCallback callback, void *userdat
         return netlink_query(dump, request, NLM_F_DUMP, callback, userdata);
 }
 
-int conntrack_cut(Netlink *dump, Netlink *cut, const Label *labels, const Port *keep, size_t n_keep,
-                  ConntrackCut *ret) {
+int conntrack_cut(Netlink *dump, Netlink *cut, const Label *labels, const Label *silenced,
+                  const Port *keep, size_t n_keep, ConntrackCut *ret) {
         Netlink sockets = {};
         Walk walk = {
                 .cut = cut,
                 .sockets = &sockets,
                 .labels = labels,
+                .silenced = silenced,
                 .keep = keep,
                 .n_keep = n_keep,
         };
         int r;
 
-        /* Without sock_diag the entries still go. */
         (void) netlink_open(&sockets, NETLINK_SOCK_DIAG);
+        if (!socket_diag_works(&sockets))
+                netlink_close(&sockets);
         r = walk_conntrack(dump, cut_entry, &walk);
         netlink_close(&sockets);
         ret->entries += walk.done.entries;
         ret->sockets += walk.done.sockets;
+        ret->lingering = walk.done.lingering;
         return r < 0 ? r : walk.error;
 }
 

@@ -21,6 +21,7 @@
 enum {
         DOORS_MAX = LEASE_WINDOWS_MAX,
         TIDY_RETRY_USEC = 1000 * 1000,
+        LINGER_RETRY_USEC = 5 * 1000 * 1000,
         WATCH_BUFFER_SIZE = 64 * 1024,
 };
 
@@ -37,9 +38,8 @@ typedef struct DoorEntry {
         char *legacy;
         uint64_t deadline; /* CLOCK_BOOTTIME, microseconds */
         bool leased;
-        uint64_t admitted_before; /* the installation's count when it opened */
-        uint64_t admitted;        /* when it was shut */
-        char why[256];            /* STANDING_LOST */
+        uint64_t admitted; /* by leases that were replaced; by all of them once it is shut */
+        char why[256];     /* STANDING_LOST */
 } DoorEntry;
 
 struct Door {
@@ -87,7 +87,6 @@ static size_t door_count(const Door *door) {
 
 /* The slots hold what the wishes point to. */
 static size_t door_wishes(Door *door, InstallationWish *wishes) {
-        uint64_t now = boottime_usec();
         size_t n = 0;
 
         for (size_t i = 0; i < DOORS_MAX; i++) {
@@ -103,8 +102,7 @@ static size_t door_wishes(Door *door, InstallationWish *wishes) {
                 memcpy(wishes[n].window.id, entry->id, sizeof(entry->id));
                 memcpy(wishes[n].window.ports, entry->profile.ports, sizeof(entry->profile.ports));
                 wishes[n].window.n_ports = entry->profile.n_ports;
-                wishes[n].window.timeout_msec =
-                        entry->deadline > now ? (entry->deadline - now) / 1000 : 0;
+                wishes[n].window.deadline = entry->deadline;
                 n++;
         }
         return n;
@@ -151,6 +149,7 @@ static int door_apply(Door *door, const DoorEntry *subject, DoorEntry **ret_refu
                 if (r != INSTALLATION_OK)
                         continue;
                 entry->leased = wishes[i].leased;
+                entry->admitted += wishes[i].admitted;
                 if (entry == subject)
                         *ret_gate = TAKE_POINTER(wishes[i].gate);
         }
@@ -195,22 +194,30 @@ static void door_unwatch(Door *door) {
         door->watch = NULL;
 }
 
-/* With no door open: ends what came in, takes the guard away. Tried again later where it fails;
- * till then the guard cuts. */
+static void door_tidy_later(Door *door, uint64_t usec) {
+        door->untidy = true;
+        if (sd_event_source_set_time_relative(door->tidy_source, usec) < 0 ||
+            sd_event_source_set_enabled(door->tidy_source, SD_EVENT_ONESHOT) < 0)
+                log_error("Cannot start a timer to tidy up: the next window or start does it");
+}
+
+/* With no door open: ends what came in, takes the guard away. Tried again later where it fails, or
+ * where a local end may still speak; till then the guard cuts. */
 static void door_tidy(Door *door) {
         int r;
 
         if (door_count(door) > 0)
                 return;
         r = installation_clear(&door->installation);
-        door->untidy = r < 0;
-        if (r == 0)
-                return;
-        log_warning("Cannot tidy up the firewall yet (%s): every port is shut, trying again",
-                    strerror(-r));
-        if (sd_event_source_set_time_relative(door->tidy_source, TIDY_RETRY_USEC) < 0 ||
-            sd_event_source_set_enabled(door->tidy_source, SD_EVENT_ONESHOT) < 0)
-                log_error("Cannot start the timer for it: the next window or start does it");
+        door->untidy = false;
+        if (r == INSTALLATION_LINGERS)
+                door_tidy_later(door, LINGER_RETRY_USEC);
+        else if (r < 0) {
+                log_warning("Cannot tidy up the firewall yet (%s): every port is shut, trying "
+                            "again",
+                            strerror(-r));
+                door_tidy_later(door, TIDY_RETRY_USEC);
+        }
 }
 
 static int on_tidy(sd_event_source *source, uint64_t usec, void *userdata) {
@@ -272,7 +279,7 @@ static void door_mend(Door *door, const char *who) {
 
         n = door_wishes(door, wishes);
         for (size_t i = 0; i < n; i++)
-                short_of_time &= wishes[i].window.timeout_msec < LEASE_TIMEOUT_MIN_MSEC;
+                short_of_time &= lease_time_left_msec(&wishes[i].window) < LEASE_TIMEOUT_MIN_MSEC;
         if (n == 0 || short_of_time)
                 return;
         r = installation_stands(&door->installation, wishes, n);
@@ -427,7 +434,12 @@ Installation *door_installation(Door *door) {
 }
 
 int door_sweep(Door *door) {
-        return installation_sweep(&door->installation);
+        int r;
+
+        r = installation_sweep(&door->installation);
+        if (r == INSTALLATION_LINGERS)
+                door_tidy_later(door, LINGER_RETRY_USEC);
+        return r < 0 ? r : 0;
 }
 
 static int entry_fill(DoorEntry *entry, const char *window_id, const Profile *profile,
@@ -485,32 +497,29 @@ int door_open(Door *door, const char *window_id, const Profile *profile, uint64_
         }
 
         entry->standing = STANDING_OPEN;
-        entry->admitted_before = installation_admitted(&door->installation);
         r = door_apply(door, entry, &refused, &problem, &gate);
         if (r == INSTALLATION_OK) {
                 *ret_gate = TAKE_POINTER(gate);
                 return DOOR_OK;
         }
 
-        /* Shut again, whatever became of it. */
+        /* Shut again, whatever became of it: put up what the others wish for, and if that does not
+         * come to stand either, shut everything first. */
         entry_release(entry);
-        if (r < 0) {
+        if (r < 0)
                 log_warning("Cannot open the door of window %s: %s", window_id, strerror(-r));
-                installation_drop(&door->installation);
-                if (door_count(door) > 0)
-                        door_settle(door);
-        } else if (refused && refused != entry)
-                /* A change of ruleset has caught up with an older door. */
+        if (door_count(door) > 0)
                 door_settle(door);
-        /* Without the right, or against another broker, nothing came to stand. */
-        if (door_count(door) == 0 && r != -EPERM && r != -EBUSY)
+        else if (r != -EPERM && r != -EBUSY) { /* with these, nothing came to stand */
+                if (r < 0)
+                        installation_drop(&door->installation);
                 door_tidy(door);
+        }
         return refuse(ret_problem, problem ? problem : installation_explain(r));
 }
 
 int door_shut(Door *door, const char *window_id) {
         DoorEntry *entry = door_find(door, window_id);
-        uint64_t admitted;
 
         if (!entry || entry->standing == STANDING_FREE)
                 return 0;
@@ -518,13 +527,13 @@ int door_shut(Door *door, const char *window_id) {
                 entry_release(entry); /* shut already; its window knows what it wants */
                 return 0;
         }
+
+        /* First of all, and at once however large the host's ruleset is: nobody comes in any more,
+         * and who came in is cut. If that fails, the whole replacement below does the same. */
+        (void) installation_silence(&door->installation, window_id);
+        entry->admitted += installation_window_admitted(&door->installation, window_id);
         entry_release(entry);
-
-        /* The lease first, at once; what came in through it is cut from here on. */
         door_settle(door);
-        admitted = installation_admitted(&door->installation);
-        entry->admitted = admitted - entry->admitted_before;
-
         door_end_connections(door);
         return 0;
 }
@@ -534,8 +543,7 @@ uint64_t door_admitted(Door *door, const char *window_id) {
 
         if (!entry)
                 return 0;
-        if (entry->standing == STANDING_OPEN)
-                entry->admitted =
-                        installation_admitted(&door->installation) - entry->admitted_before;
-        return entry->admitted;
+        if (entry->standing != STANDING_OPEN)
+                return entry->admitted;
+        return entry->admitted + installation_window_admitted(&door->installation, window_id);
 }

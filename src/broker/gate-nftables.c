@@ -114,10 +114,10 @@ static int plan_named_chain(const Ruleset *ruleset, const Profile *profile, Chai
                         chain = ruleset_find_chain(ruleset, number, table, name);
         }
         if (!chain)
-                return refuse(ret_problem,
-                              "Chain=%s names a chain that does not exist: `nft list chains` shows "
-                              "those that do",
-                              profile->chain);
+                return refuse(
+                        ret_problem,
+                        "Chain= names a chain that does not exist: `nft list chains` shows those "
+                        "that do");
         reader.family = nftnl_chain_get_u32(chain, NFTNL_CHAIN_FAMILY);
         reader.table = nftnl_chain_get_str(chain, NFTNL_CHAIN_TABLE);
         *ret = (ChainPlace){
@@ -247,6 +247,7 @@ static int gate_draw(const ChainPlace *place, const LeaseMarks *marks, struct nf
         RuleWriter writer = rule_begin(place->family, place->table, place->chain);
 
         rule_match_label(&writer, &marks->wanted, true);
+        rule_match_stamp(&writer, marks->stamp, true);
         rule_set_label(&writer, &marks->gated);
         rule_count(&writer);
         rule_verdict(&writer, NF_ACCEPT, NULL);
@@ -299,27 +300,29 @@ bool gate_is_ours(const struct nftnl_rule *rule) {
 bool gate_stands(const ChainPlace *place, const LeaseMarks *marks, const Ruleset *ruleset) {
         struct nftnl_rule *wanted;
         const struct nftnl_rule *rule;
-        bool seen = false, right = false, other_before = false;
+        bool right = false, other_before = false, pending = false;
         size_t cursor = 0;
 
         if (gate_draw(place, marks, &wanted) < 0)
                 return false; /* not known to stand */
+        /* There may be two of ours in a chain, one at its head and one at its end. */
         while ((rule = ruleset_next_rule(ruleset, place->family, place->table, place->chain,
                                          &cursor))) {
                 if (gate_is_ours(rule)) {
-                        if (rule_equals(rule, wanted))
-                                seen = right = place->first ? !other_before : true;
+                        if (!rule_equals(rule, wanted))
+                                continue;
+                        if (place->first)
+                                right |= !other_before;
+                        else
+                                pending = true; /* what comes after it tells */
                         continue;
                 }
                 other_before = true;
-                if (place->first || !seen)
-                        continue;
-                /* The rule after ours: it must be the one that denies. */
-                if (nftnl_rule_get_u64(rule, NFTNL_RULE_HANDLE) != place->before)
-                        right = false;
-                if (place->before)
-                        break;
+                if (pending)
+                        right |= nftnl_rule_get_u64(rule, NFTNL_RULE_HANDLE) == place->before;
+                pending = false;
         }
+        right |= pending && place->before == 0;
         nftnl_rule_free(wanted);
         return right;
 }

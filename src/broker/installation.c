@@ -86,7 +86,7 @@ static void count_admitted(Installation *installation, uint64_t raw) {
         installation->admitted_raw = raw;
 }
 
-uint64_t installation_admitted(Installation *installation) {
+static uint64_t read_admitted(Installation *installation) {
         uint64_t raw;
 
         if (installation->query.socket && guard_read_admitted(&installation->query, &raw) == 0)
@@ -137,7 +137,8 @@ static int attempt_plan(Attempt *attempt, InstallationWish *wishes, size_t n_wis
                         return r;
                 wishes[i].leased |= plan.n_places > 0;
                 /* So little time is left that its own end does the rest. */
-                if (wishes[i].leased && wishes[i].window.timeout_msec >= LEASE_TIMEOUT_MIN_MSEC) {
+                if (wishes[i].leased &&
+                    lease_time_left_msec(&wishes[i].window) >= LEASE_TIMEOUT_MIN_MSEC) {
                         if (attempt->n_windows == LEASE_WINDOWS_MAX)
                                 return -E2BIG;
                         attempt->windows[attempt->n_windows++] = wishes[i].window;
@@ -183,11 +184,13 @@ static int attempt_prepare(Installation *installation, InstallationWish *wishes,
         r = marks_choose(&installation->marks, &installation->query, attempt->ruleset, standing);
         if (r < 0)
                 return r;
-        r = lease_draw(&installation->marks.lease, attempt->windows, attempt->n_windows,
-                       &attempt->lease);
+        r = guard_draw(&installation->marks.lease, &attempt->guard);
         if (r < 0)
                 return r;
-        return guard_draw(&installation->marks.lease, &attempt->guard);
+        /* Last, as it reads the clock. One whose time has run out since is left out next time. */
+        r = lease_draw(&installation->marks.lease, attempt->windows, attempt->n_windows,
+                       &attempt->lease);
+        return r == -EINVAL ? -ESTALE : r;
 }
 
 static void delete_table(Installation *installation, const char *name) {
@@ -258,6 +261,7 @@ static int attempt_commit(Installation *installation, const Attempt *attempt) {
 /* Does what the attempt is about stand in the ruleset that was read for it? */
 static int attempt_stands(Installation *installation, const Attempt *attempt) {
         size_t n_gates = 0;
+        int r;
 
         for (size_t i = 0; i < attempt->ruleset->n_rules; i++)
                 n_gates += gate_is_ours(attempt->ruleset->rules[i]);
@@ -272,13 +276,14 @@ static int attempt_stands(Installation *installation, const Attempt *attempt) {
                 if (!gate_stands(&attempt->places.places[i], &installation->marks.lease,
                                  attempt->ruleset))
                         return false;
-        switch (lease_verify_sets(&installation->query, attempt->windows, attempt->n_windows)) {
+        r = lease_verify_sets(&installation->query, attempt->windows, attempt->n_windows);
+        switch (r) {
         case 0:
                 return true;
         case -ENOENT:
                 return false;
         default:
-                return -EIO;
+                return r == -EINTR ? -ESTALE : r;
         }
 }
 
@@ -317,6 +322,8 @@ static int installation_apply_once(Installation *installation, InstallationWish 
         r = attempt_commit(installation, &attempt);
         if (r < 0)
                 return r;
+        for (size_t i = 0; i < n_wishes; i++)
+                wishes[i].admitted += lease_admitted(attempt.ruleset, wishes[i].window.id);
 
         /* Acknowledgements alone prove nothing: read it back. */
         r = attempt_prepare(installation, wishes, n_wishes, &after);
@@ -346,6 +353,25 @@ int installation_apply(Installation *installation, InstallationWish *wishes, siz
         return r;
 }
 
+int installation_silence(Installation *installation, const char *window_id) {
+        BatchFailure failure;
+        int r;
+
+        if (!installation->owner.socket)
+                return 0;
+        lease_silence(window_id, &installation->batch, &installation->owner);
+        r = batch_commit(&installation->batch, &installation->owner, &failure);
+        return r == BATCH_COMMITTED ? 0 : r < 0 ? r : -EIO;
+}
+
+uint64_t installation_window_admitted(Installation *installation, const char *window_id) {
+        uint64_t admitted = 0;
+
+        if (installation->query.socket)
+                (void) lease_read_admitted(&installation->query, window_id, &admitted);
+        return admitted;
+}
+
 int installation_cut(Installation *installation, const Port *keep, size_t n_keep) {
         ConntrackCut done = {};
         int r;
@@ -356,20 +382,24 @@ int installation_cut(Installation *installation, const Port *keep, size_t n_keep
         if (r < 0)
                 return r;
         /* Nobody came in: the walk, 10 ms on a host with a large table, would find nothing. */
-        if (!installation->guard_wiped &&
-            installation_admitted(installation) == installation->admitted_ended)
-                return 0;
+        if (!installation->guard_wiped && !installation->lingering &&
+            read_admitted(installation) == installation->admitted_ended)
+                return INSTALLATION_OK;
         r = conntrack_cut(&installation->query, &installation->cut,
-                          &installation->marks.lease.gated, keep, n_keep, &done);
+                          &installation->marks.lease.gated, &installation->marks.lease.cut, keep,
+                          n_keep, &done);
         if (done.entries > 0)
-                log_info(
-                        "Ended %u connections that had come in through a window (%u local sockets)",
-                        done.entries, done.sockets);
-        if (r == 0 && n_keep == 0) {
+                log_info("Ended %u connections that had come in through a window (%u local "
+                         "sockets)",
+                         done.entries, done.sockets);
+        if (r < 0)
+                return r;
+        installation->lingering = done.lingering > 0;
+        if (n_keep == 0) {
                 installation->admitted_ended = installation->admitted;
                 installation->guard_wiped = false;
         }
-        return r;
+        return done.lingering > 0 ? INSTALLATION_LINGERS : INSTALLATION_OK;
 }
 
 /* Takes the guard and every other thing of ours away. */
@@ -429,9 +459,9 @@ int installation_clear(Installation *installation) {
                 return r;
         /* A second time for one that came in while the first went through: it has been counted. */
         r = installation_cut(installation, NULL, 0);
-        if (r == 0)
+        if (r == INSTALLATION_OK)
                 r = installation_cut(installation, NULL, 0);
-        if (r < 0)
+        if (r != INSTALLATION_OK)
                 return r; /* the guard stays, and goes on cutting */
         r = remove_all(installation, true);
         if (r < 0)
@@ -439,6 +469,44 @@ int installation_clear(Installation *installation) {
         installation->admitted_raw = 0;
         marks_forget(&installation->marks);
         return 0;
+}
+
+/* Puts up a guard for the marks as they are, in place of any other. */
+static int put_guard(Installation *installation) {
+        int r = -ESTALE;
+
+        for (unsigned i = 0; i < INSTALLATION_TRIES && r == -ESTALE; i++) {
+                _cleanup_(ruleset_free_cleanup) Ruleset *ruleset = NULL;
+                _cleanup_(blueprint_free_cleanup) Blueprint *guard = NULL;
+
+                r = ruleset_read(&installation->query, &ruleset);
+                if (r == 0)
+                        r = guard_draw(&installation->marks.lease, &guard);
+                if (r < 0)
+                        return r;
+                if (blueprint_stands(guard, ruleset))
+                        return 0;
+                batch_begin(&installation->batch, &installation->owner, ruleset->genid);
+                if (ruleset_find_table(ruleset, NFPROTO_INET, GUARD_TABLE))
+                        delete_table(installation, GUARD_TABLE);
+                blueprint_add(guard, &installation->batch, &installation->owner);
+                r = commit(installation);
+        }
+        return r;
+}
+
+/* Connections of an earlier broker of which the local end may still speak: a guard of ours from
+ * here on, until they are gone. */
+static int take_over(Installation *installation, const Ruleset *ruleset, const Label *labels) {
+        int r;
+
+        r = marks_take_over(&installation->marks, ruleset, labels);
+        if (r == 0)
+                r = put_guard(installation);
+        if (r < 0)
+                return r;
+        installation->lingering = true;
+        return installation_clear(installation);
 }
 
 int installation_sweep(Installation *installation) {
@@ -462,17 +530,21 @@ int installation_sweep(Installation *installation) {
         if (r < 0)
                 return r;
         if (!label_is_empty(&labels)) {
-                r = conntrack_cut(&installation->query, &installation->cut, &labels, NULL, 0,
+                r = conntrack_cut(&installation->query, &installation->cut, &labels, NULL, NULL, 0,
                                   &done);
                 if (r < 0)
                         return r;
-                log_info("Swept up after an earlier run: %u connections ended", done.entries);
+                log_info("Swept up after an earlier run: %u connections ended, %u left to be "
+                         "silenced",
+                         done.entries, done.lingering);
         }
+        if (done.lingering > 0)
+                return take_over(installation, ruleset, &labels);
         r = remove_all(installation, true);
         if (r < 0)
                 return r;
         marks_forget(&installation->marks);
-        return 0;
+        return INSTALLATION_OK;
 }
 
 const char *installation_explain(int error) {

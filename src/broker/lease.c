@@ -7,8 +7,9 @@
  *     table inet postern { flags owner
  *       set wID { type inet_proto . inet_service; flags timeout }
  *       chain input   { hook input priority INT_MIN: jump windows, then cut }
- *       chain windows { per window: new → candidate; known and in time → stamp }
+ *       chain windows { per window: new → candidate; W or G and in time → stamp }
  *       chain candidate { a pure SYN (or UDP), not too many at once → W }
+ *       chain admitted { hook input, nearly last: count per window }
  *     }
  *     table inet postern_guard
  *       chain early  { hook input, right after ours: cut }
@@ -28,6 +29,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
+#include <time.h>
 
 enum {
         /* The SYN limit is for strangers in a flood; a handful of validations is far below it. */
@@ -79,6 +81,15 @@ int lease_draw_marks(const Label *used, LeaseMarks *ret) {
         return 0;
 }
 
+uint64_t lease_time_left_msec(const LeaseWindow *window) {
+        struct timespec now;
+        uint64_t now_usec;
+
+        clock_gettime(CLOCK_BOOTTIME, &now);
+        now_usec = (uint64_t) now.tv_sec * 1000000 + now.tv_nsec / 1000;
+        return window->deadline > now_usec ? (window->deadline - now_usec) / 1000 : 0;
+}
+
 static void element_key(const Port *port, uint8_t ret[KEY_SIZE]) {
         uint16_t number = htons(port->number);
 
@@ -90,10 +101,10 @@ static void element_key(const Port *port, uint8_t ret[KEY_SIZE]) {
 /* The only place where an element is made: never without a timeout, never with 0 or a tiny one. */
 static int draw_set(Blueprint *blueprint, const LeaseWindow *window, uint32_t id) {
         static const uint8_t field_sizes[] = {1, 2};
+        uint64_t timeout_msec = lease_time_left_msec(window);
         struct nftnl_set *set;
 
-        if (window->timeout_msec < LEASE_TIMEOUT_MIN_MSEC ||
-            window->timeout_msec > LEASE_TIMEOUT_MAX_MSEC)
+        if (timeout_msec < LEASE_TIMEOUT_MIN_MSEC || timeout_msec > LEASE_TIMEOUT_MAX_MSEC)
                 return -EINVAL;
         set = nftnl_set_alloc();
         if (!set)
@@ -106,7 +117,7 @@ static int draw_set(Blueprint *blueprint, const LeaseWindow *window, uint32_t id
                           TYPE_INET_PROTO << TYPE_BITS | TYPE_INET_SERVICE);
         nftnl_set_set_u32(set, NFTNL_SET_KEY_LEN, KEY_SIZE);
         nftnl_set_set_u32(set, NFTNL_SET_DESC_SIZE, SET_SIZE);
-        nftnl_set_set_u64(set, NFTNL_SET_TIMEOUT, window->timeout_msec);
+        nftnl_set_set_u64(set, NFTNL_SET_TIMEOUT, timeout_msec);
         if (nftnl_set_set_data(set, NFTNL_SET_DESC_CONCAT, field_sizes, sizeof(field_sizes)) < 0 ||
             nftnl_set_set_str(set, NFTNL_SET_TABLE, LEASE_TABLE) < 0 ||
             nftnl_set_set_str(set, NFTNL_SET_NAME, window->id) < 0)
@@ -120,7 +131,7 @@ static int draw_set(Blueprint *blueprint, const LeaseWindow *window, uint32_t id
                         return -ENOMEM;
                 nftnl_set_elem_add(set, element);
                 element_key(&window->ports[i], key);
-                nftnl_set_elem_set_u64(element, NFTNL_SET_ELEM_TIMEOUT, window->timeout_msec);
+                nftnl_set_elem_set_u64(element, NFTNL_SET_ELEM_TIMEOUT, timeout_msec);
                 if (nftnl_set_elem_set(element, NFTNL_SET_ELEM_KEY, key, sizeof(key)) < 0)
                         return -ENOMEM;
         }
@@ -139,26 +150,41 @@ static RuleWriter draw_overdue(const Blueprint *blueprint, const char *chain,
         return writer;
 }
 
-/* The cut, the same in both tables. A reset is let in, so that the local socket can die of it. */
+/* The cut, the same in both tables; from then on no answer goes out, either. A reset is let in, so
+ * that the local socket can die of it. An ICMP error about a connection that is in time carries its
+ * label, too, but no port: it is none of the cut's business. */
 static int draw_cut(Blueprint *blueprint, const char *chain, const LeaseMarks *marks) {
         RuleWriter writer;
         int r;
 
-        /* ... tcp flags & rst == 0 reject with tcp reset */
+        /* ... tcp flags & rst == 0 ct label set C reject with tcp reset */
         writer = draw_overdue(blueprint, chain, marks);
         rule_match_protocol(&writer, IPPROTO_TCP);
         rule_match_tcp_flags(&writer, TH_RST, 0, true);
+        rule_set_label(&writer, &marks->cut);
         rule_count(&writer);
         rule_reset_tcp(&writer);
         r = blueprint_finish_rule(blueprint, &writer);
         if (r < 0)
                 return r;
 
-        /* ... meta l4proto udp drop */
+        /* ... meta l4proto udp ct label set C drop */
         writer = draw_overdue(blueprint, chain, marks);
         rule_match_protocol(&writer, IPPROTO_UDP);
+        rule_set_label(&writer, &marks->cut);
         rule_count(&writer);
         rule_verdict(&writer, NF_DROP, NULL);
+        return blueprint_finish_rule(blueprint, &writer);
+}
+
+/* ct label LABEL meta l4proto . th dport @wID meta priority set STAMP */
+static int draw_stamp(Blueprint *blueprint, const LeaseMarks *marks, const Label *label,
+                      const LeaseWindow *window) {
+        RuleWriter writer = blueprint_begin_rule(blueprint, "windows");
+
+        rule_match_label(&writer, label, true);
+        rule_match_port_set(&writer, window->id);
+        rule_set_stamp(&writer, marks->stamp);
         return blueprint_finish_rule(blueprint, &writer);
 }
 
@@ -175,11 +201,22 @@ static int draw_window(Blueprint *blueprint, const LeaseMarks *marks, const Leas
         if (r < 0)
                 return r;
 
-        /* ct label G meta l4proto . th dport @wID meta priority set STAMP */
-        writer = blueprint_begin_rule(blueprint, "windows");
+        /* W too: else one that the host admitted during an earlier window would pass the gate of a
+         * later one. */
+        r = draw_stamp(blueprint, marks, &marks->wanted, window);
+        if (r < 0)
+                return r;
+        r = draw_stamp(blueprint, marks, &marks->gated, window);
+        if (r < 0)
+                return r;
+
+        /* ct state new ct label G meta l4proto . th dport @wID counter */
+        writer = blueprint_begin_rule(blueprint, "admitted");
+        rule_match_new(&writer);
         rule_match_label(&writer, &marks->gated, true);
         rule_match_port_set(&writer, window->id);
-        rule_set_stamp(&writer, marks->stamp);
+        rule_count(&writer);
+        rule_comment(&writer, window->id);
         return blueprint_finish_rule(blueprint, &writer);
 }
 
@@ -225,7 +262,8 @@ int lease_draw(const LeaseMarks *marks, const LeaseWindow *windows, size_t n_win
         }
         if ((r = blueprint_draw_chain(blueprint, "input", NF_INET_LOCAL_IN, INT_MIN)) < 0 ||
             (r = blueprint_draw_chain(blueprint, "windows", -1, 0)) < 0 ||
-            (r = blueprint_draw_chain(blueprint, "candidate", -1, 0)) < 0)
+            (r = blueprint_draw_chain(blueprint, "candidate", -1, 0)) < 0 ||
+            (r = blueprint_draw_chain(blueprint, "admitted", NF_INET_LOCAL_IN, INT_MAX - 2)) < 0)
                 return r;
 
         writer = blueprint_begin_rule(blueprint, "input");
@@ -286,12 +324,6 @@ int guard_draw(const LeaseMarks *marks, Blueprint **ret) {
             (r = blueprint_draw_chain(blueprint, "output", NF_INET_LOCAL_OUT, INT_MAX - 1)) < 0)
                 return r;
 
-        /* ... ct label set C */
-        writer = draw_overdue(blueprint, "early", marks);
-        rule_set_label(&writer, &marks->cut);
-        r = blueprint_finish_rule(blueprint, &writer);
-        if (r < 0)
-                return r;
         r = draw_cut(blueprint, "early", marks);
         if (r < 0)
                 return r;
@@ -321,6 +353,7 @@ int guard_draw(const LeaseMarks *marks, Blueprint **ret) {
 
 typedef struct SetCheck {
         const LeaseWindow *window;
+        uint64_t left_msec;
         bool seen[PROFILE_PORTS_MAX];
         bool wrong;
 } SetCheck;
@@ -335,7 +368,7 @@ static int check_element(struct nftnl_set_elem *element, void *userdata) {
         if (!key || size != KEY_SIZE ||
             !nftnl_set_elem_is_set(element, NFTNL_SET_ELEM_EXPIRATION) ||
             nftnl_set_elem_get_u64(element, NFTNL_SET_ELEM_EXPIRATION) >
-                    check->window->timeout_msec + TIMER_SLACK_MSEC) {
+                    check->left_msec + TIMER_SLACK_MSEC) {
                 check->wrong = true;
                 return 0;
         }
@@ -369,7 +402,10 @@ static int check_elements(const struct nlmsghdr *message, void *userdata) {
 int lease_verify_sets(Netlink *netlink, const LeaseWindow *windows, size_t n_windows) {
         for (size_t i = 0; i < n_windows; i++) {
                 char buffer[512] __attribute__((aligned(NLMSG_ALIGNTO)));
-                SetCheck check = {.window = &windows[i]};
+                SetCheck check = {
+                        .window = &windows[i],
+                        .left_msec = lease_time_left_msec(&windows[i]),
+                };
                 struct nfgenmsg *generic;
                 struct nlmsghdr *request;
                 int r;
@@ -392,6 +428,17 @@ int lease_verify_sets(Netlink *netlink, const LeaseWindow *windows, size_t n_win
         return 0;
 }
 
+void lease_silence(const char *window_id, Batch *batch, Netlink *netlink) {
+        struct nlmsghdr *message;
+
+        /* All elements of the set. No generation is asked for: it is our own table. */
+        batch_begin(batch, netlink, 0);
+        message = batch_message(batch, netlink, NFT_MSG_DELSETELEM, 0, NFPROTO_INET);
+        mnl_attr_put_strz(message, NFTA_SET_ELEM_LIST_TABLE, LEASE_TABLE);
+        mnl_attr_put_strz(message, NFTA_SET_ELEM_LIST_SET, window_id);
+        batch_push(batch, message);
+}
+
 uint64_t guard_admitted(const Ruleset *ruleset) {
         size_t cursor = 0;
         const struct nftnl_rule *rule =
@@ -400,22 +447,39 @@ uint64_t guard_admitted(const Ruleset *ruleset) {
         return rule ? rule_packets(rule) : 0;
 }
 
-static int take_admitted(const struct nlmsghdr *message, void *userdata) {
-        uint64_t *packets = userdata;
+uint64_t lease_admitted(const Ruleset *ruleset, const char *window_id) {
+        const struct nftnl_rule *rule;
+        size_t cursor = 0;
+
+        while ((rule = ruleset_next_rule(ruleset, NFPROTO_INET, LEASE_TABLE, "admitted", &cursor)))
+                if (rule_has_comment(rule, window_id))
+                        return rule_packets(rule);
+        return 0;
+}
+
+typedef struct Count {
+        const char *comment; /* NULL: any rule */
+        uint64_t packets;
+} Count;
+
+static int take_count(const struct nlmsghdr *message, void *userdata) {
+        Count *count = userdata;
         struct nftnl_rule *rule;
 
         rule = nftnl_rule_alloc();
         if (!rule)
                 return -ENOMEM;
-        if (nftnl_rule_nlmsg_parse(message, rule) >= 0)
-                *packets += rule_packets(rule);
+        if (nftnl_rule_nlmsg_parse(message, rule) >= 0 &&
+            (!count->comment || rule_has_comment(rule, count->comment)))
+                count->packets += rule_packets(rule);
         nftnl_rule_free(rule);
         return 0;
 }
 
-int guard_read_admitted(Netlink *netlink, uint64_t *ret) {
+static int read_count(Netlink *netlink, const char *table, const char *chain, const char *comment,
+                      uint64_t *ret) {
         char buffer[512] __attribute__((aligned(NLMSG_ALIGNTO)));
-        uint64_t packets = 0;
+        Count count = {.comment = comment};
         struct nfgenmsg *generic;
         struct nlmsghdr *request;
         int r;
@@ -424,11 +488,19 @@ int guard_read_admitted(Netlink *netlink, uint64_t *ret) {
         request->nlmsg_type = (NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_GETRULE;
         generic = mnl_nlmsg_put_extra_header(request, sizeof(*generic));
         generic->nfgen_family = NFPROTO_INET;
-        mnl_attr_put_strz(request, NFTA_RULE_TABLE, GUARD_TABLE);
-        mnl_attr_put_strz(request, NFTA_RULE_CHAIN, "late");
-        r = netlink_query(netlink, request, NLM_F_DUMP, take_admitted, &packets);
+        mnl_attr_put_strz(request, NFTA_RULE_TABLE, table);
+        mnl_attr_put_strz(request, NFTA_RULE_CHAIN, chain);
+        r = netlink_query(netlink, request, NLM_F_DUMP, take_count, &count);
         if (r < 0)
                 return r;
-        *ret = packets;
+        *ret = count.packets;
         return 0;
+}
+
+int guard_read_admitted(Netlink *netlink, uint64_t *ret) {
+        return read_count(netlink, GUARD_TABLE, "late", NULL, ret);
+}
+
+int lease_read_admitted(Netlink *netlink, const char *window_id, uint64_t *ret) {
+        return read_count(netlink, LEASE_TABLE, "admitted", window_id, ret);
 }

@@ -113,6 +113,21 @@ int marks_choose(Marks *marks, Netlink *query, const Ruleset *ruleset, bool stan
         return 0;
 }
 
+int marks_take_over(Marks *marks, const Ruleset *ruleset, const Label *gated) {
+        Label used = labels_in_use(ruleset);
+        int r;
+
+        label_add(&used, gated);
+        r = lease_draw_marks(&used, &marks->lease);
+        if (r < 0)
+                return r;
+        marks->lease.gated = *gated;
+        marks->drawn = true;
+        r = note_write(marks);
+        marks->noted = r == 0;
+        return r;
+}
+
 Label marks_find_old(const Marks *marks, const Ruleset *ruleset) {
         const struct nftnl_rule *late;
         Label labels = {}, found;

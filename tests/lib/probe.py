@@ -169,6 +169,10 @@ class HeldConnection:
     def __exit__(self, *_) -> None:
         self._socket.close()
 
+    def ports(self) -> tuple[int, int]:
+        """This end's, the other end's."""
+        return self._socket.getsockname()[1], self._socket.getpeername()[1]
+
     def state(self, patience: float = 1.0) -> str:
         """Sends, and says what came of it: "alive" (echoed), "reset", "closed" or "silent"."""
         token = time.monotonic_ns().to_bytes(8, "big")

@@ -4,10 +4,11 @@
 import contextlib
 import os
 
+from labels import let_in
 from net import HOST4, HOST6, OFFICE4, OFFICE6
 from probe import FAMILIES, HeldConnection, Listener, Outcome, Prober
 from process import now, processes, run, wait_until
-from testbed import Testbed, conntrack, leftovers
+from testbed import Testbed, leftovers
 
 WINDOW = "org.postern.Renewal1.Window"
 ADDRESSES = {"v4": HOST4, "v6": HOST6}
@@ -96,6 +97,7 @@ class Scene:
         self.office_during = self._connect(self._stack, OFFICES)
         for connection in self.strangers + self.idle + self.office_before + self.office_during:
             assert connection.state() == "alive"
+        assert len(let_in()) >= len(self.strangers + self.idle)
 
     def assert_shut(self, event: int) -> None:
         """No new connection from the event on (ns), none held past its next packet, the office untouched."""
@@ -116,7 +118,7 @@ class Scene:
             if not self.host_was_open:
                 assert {k.outcome for k in self._other.knocks(family)} == {Outcome.SILENT}, "port 8080 was reached"
         assert self.testbed.net.ruleset() == self.ruleset
-        assert not labelled_connections()
+        assert not let_in(), "connections that a window let in are still known"
         assert not list(self.testbed.runtime.iterdir()), "files were left"
 
     def _assert_office(self) -> None:
@@ -125,12 +127,6 @@ class Scene:
                 assert new.state() == "alive", "the office cannot come in any more"
         for connection in self.office_before + self.office_during:
             assert connection.state() == "alive", "a connection that the host's own rule admitted was cut"
-
-
-def labelled_connections() -> list[str]:
-    """Connections from strangers that are still known as established."""
-    return [line for line in conntrack() if "dport=80" in line and "ESTABLISHED" in line and "labels=" in line
-            and not any(f"src={office}" in line for office in OFFICES.values())]  # fmt: skip
 
 
 def saved_ruleset(testbed: Testbed) -> str:

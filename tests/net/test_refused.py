@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Who may not have a window: nothing is opened, and not a byte of the ruleset changes."""
 
-import socket
 import subprocess
 
 import pytest
-from net import HOST4
 from probe import FAMILIES, Listener, Outcome, Prober
-from process import in_netns, netns, now, wait_until
+from process import in_netns, now, wait_until
 from scene import Renewal, Scene, state, wait_state
 from testbed import BusError, Testbed
 
@@ -145,25 +143,3 @@ def test_reserved_profiles(testbed):
         wait_state(testbed, window, "closed")
         scene.assert_shut(event)
         scene.assert_swept()
-
-
-def test_udp(testbed):
-    """A window for UDP: admitted, counted, and silent afterwards."""
-    renewal = Renewal(testbed, window="Ports=5300/udp")
-    with netns("host"):
-        server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        server.bind((HOST4, 5300))
-    with netns("internet"):
-        client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        client.connect((HOST4, 5300))
-    server.settimeout(1)
-    with testbed.daemon(), server, client:
-        window = renewal.request()
-        client.send(b"during")
-        assert server.recv(100) == b"during"
-        renewal.finish()
-        wait_state(testbed, window, "closed")
-        assert state(testbed, window, "AdmittedConnections") == 1
-        client.send(b"after")
-        with pytest.raises(TimeoutError):
-            server.recv(100)
