@@ -76,6 +76,13 @@ def test_failure_is_an_error_that_says_what_to_do(host, status):
     assert "started" not in error.text
 
 
+def test_what_stood_in_the_way_is_told_in_a_sentence(host):
+    host.profile("missing", profile("/nonexistent"))
+    error = error_of(host.bus.call, "Renew", "stt", "missing", 0, 0, user="deploy")
+    assert error.name == ERROR + "RunFailed"
+    assert "/nonexistent" in error.text and ". To read what it printed" in error.text
+
+
 def test_death_by_a_signal_is_128_and_its_number(host):
     host.profile("killed", profile("/bin/sh -c 'kill -9 $$'"))
     assert "exit status 137" in error_of(host.bus.call, "Renew", "stt", "killed", 0, 0, user="deploy").text
