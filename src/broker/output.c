@@ -6,7 +6,8 @@
  * The kept lines stand one after the other, each with its NUL, in a buffer twice as large as they
  * may be: the oldest are dropped by moving `start` up, and only when the end is reached is the rest
  * moved back to the beginning. So nothing is allocated for a line, and a renewal that prints for
- * ever costs the same as one that prints a screen.
+ * ever costs the same as one that prints a screen. Once it has ended, only what is kept is worth
+ * its memory: there are many ended renewals, and most of them have printed a few lines.
  */
 
 #include <errno.h>
@@ -40,19 +41,22 @@ struct Output {
 
         size_t start; /* of the oldest line kept */
         size_t end;   /* behind the newest one's NUL: where `line` is */
-        char store[STORE_SIZE];
+        char store[]; /* STORE_SIZE; after output_shrink() as much as is kept */
 };
 
 int output_new(Output **ret, OutputCallback callback, void *userdata) {
         Output *output;
 
-        output = calloc(1, sizeof(*output));
+        /* not calloc(): the pages that nothing is printed to are never touched */
+        output = malloc(sizeof(*output) + STORE_SIZE);
         if (!output)
                 return -ENOMEM;
 
-        output->callback = callback;
-        output->userdata = userdata;
-        output->line = output->store;
+        *output = (Output){
+                .callback = callback,
+                .userdata = userdata,
+                .line = output->store,
+        };
         *ret = output;
         return 0;
 }
@@ -247,6 +251,18 @@ void output_finish(Output *output) {
 
         if (output->line_used > 0)
                 output_end_line(output);
+}
+
+Output *output_shrink(Output *output) {
+        Output *smaller;
+
+        memmove(output->store, output->store + output->start, output->end - output->start);
+        output->end -= output->start;
+        output->start = 0;
+        output->line = NULL;
+
+        smaller = realloc(output, sizeof(*output) + output->end);
+        return smaller ? smaller : output;
 }
 
 int output_tail(const Output *output, size_t lines, const char ***ret) {

@@ -498,7 +498,7 @@ int run_output_tail(const Run *run, size_t lines, const char ***ret) {
 }
 
 Output *run_take_output(Run *run) {
-        return TAKE_POINTER(run->output);
+        return output_shrink(TAKE_POINTER(run->output));
 }
 
 Run *run_free(Run *run) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 
 #include <locale.h>
+#include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -223,6 +224,29 @@ static void test_tail(void **state) {
         }
 }
 
+/* The same lines, and hardly more memory than they take. */
+static void test_shrink(void **state) {
+        Output *output;
+
+        for (size_t lines = 0; lines < 20000; lines = lines * 3 + 1) {
+                _cleanup_free_ char *before = NULL, *after = NULL;
+
+                output = make(NULL, NULL);
+                for (size_t i = 0; i < lines; i++) {
+                        char line[32];
+
+                        output_write(output, line, snprintf(line, sizeof(line), "line %zu\n", i));
+                }
+                before = tail(output, 0);
+                output_write(output, "unfinished", 10);
+                output = output_shrink(output);
+                after = tail(output, 0);
+                assert_string_equal(after, before);
+                assert_true(malloc_usable_size(output) < strlen(after) + 512);
+                output_free(output);
+        }
+}
+
 /* Numbered lines of every length: what is kept is the last of them, without a gap, and as much as
  * fits. */
 static void test_oldest_go_first(void **state) {
@@ -329,6 +353,7 @@ int main(void) {
                 cmocka_unit_test(test_long_lines),
                 cmocka_unit_test(test_finish),
                 cmocka_unit_test(test_tail),
+                cmocka_unit_test(test_shrink),
                 cmocka_unit_test(test_oldest_go_first),
                 cmocka_unit_test(test_empty_lines_are_bounded),
                 cmocka_unit_test(test_flood),
