@@ -393,7 +393,9 @@ def test_hang_up_early(profiles, cgroup, moment, way):
             helper.renew()
             assert helper.receive()[0] == "ready"
         helper.hang_up() if way == "hang-up" else helper.socket.close()
-        helper.popen.send_signal(signal.SIGCONT)
+        if moment == "before ready":
+            # not to one that ends: it would take back the SIGSTOP by which the leak sanitizer looks at it
+            helper.popen.send_signal(signal.SIGCONT)
         assert helper.wait() == 0
         assert not any(WINDOW in path for path in cgroups())
     assert not touched.exists()
