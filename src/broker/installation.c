@@ -158,24 +158,37 @@ static int attempt_plan(Attempt *attempt, InstallationWish *wishes, size_t n_wis
         return INSTALLATION_OK;
 }
 
-/* Reads the ruleset and works out what should stand. */
-static int attempt_prepare(Installation *installation, InstallationWish *wishes, size_t n_wishes,
-                           Attempt *attempt) {
-        const struct nftnl_table *table;
-        bool standing;
+/* Reads the ruleset. *ret_standing: our lease is in it. -EBUSY: another broker's is. */
+static int read_host(Installation *installation, Ruleset **ret, bool *ret_standing) {
+        _cleanup_(ruleset_free_cleanup) Ruleset *ruleset = NULL;
+        const struct nftnl_table *lease;
         int r;
 
         r = installation_ready(installation);
         if (r < 0)
                 return r;
-        r = ruleset_read(&installation->query, &attempt->ruleset);
+        r = ruleset_read(&installation->query, &ruleset);
         if (r < 0)
                 return r;
-        table = ruleset_find_table(attempt->ruleset, NFPROTO_INET, LEASE_TABLE);
-        standing = table &&
-                   nftnl_table_get_u32(table, NFTNL_TABLE_OWNER) == installation->owner.port_id;
-        if (table && !standing && nftnl_table_get_u32(table, NFTNL_TABLE_FLAGS) & NFT_TABLE_F_OWNER)
+        lease = ruleset_find_table(ruleset, NFPROTO_INET, LEASE_TABLE);
+        *ret_standing = lease && nftnl_table_get_u32(lease, NFTNL_TABLE_OWNER) ==
+                                         installation->owner.port_id;
+        if (lease && !*ret_standing &&
+            nftnl_table_get_u32(lease, NFTNL_TABLE_FLAGS) & NFT_TABLE_F_OWNER)
                 return -EBUSY;
+        *ret = TAKE_POINTER(ruleset);
+        return 0;
+}
+
+/* Reads the ruleset and works out what should stand. */
+static int attempt_prepare(Installation *installation, InstallationWish *wishes, size_t n_wishes,
+                           Attempt *attempt) {
+        bool standing;
+        int r;
+
+        r = read_host(installation, &attempt->ruleset, &standing);
+        if (r < 0)
+                return r;
         r = attempt_plan(attempt, wishes, n_wishes);
         if (r != INSTALLATION_OK)
                 return r;
@@ -430,19 +443,12 @@ static int remove_all(Installation *installation, bool guard_too) {
 int installation_check(Installation *installation, const Profile *profile, const char *legacy,
                        Ruleset **ret_ruleset, GatePlan *ret_plan, char **ret_problem) {
         _cleanup_(ruleset_free_cleanup) Ruleset *ruleset = NULL;
-        const struct nftnl_table *lease;
+        bool standing;
         int r;
 
-        r = installation_ready(installation);
+        r = read_host(installation, &ruleset, &standing);
         if (r < 0)
                 return r;
-        r = ruleset_read(&installation->query, &ruleset);
-        if (r < 0)
-                return r;
-        lease = ruleset_find_table(ruleset, NFPROTO_INET, LEASE_TABLE);
-        if (lease && nftnl_table_get_u32(lease, NFTNL_TABLE_FLAGS) & NFT_TABLE_F_OWNER &&
-            nftnl_table_get_u32(lease, NFTNL_TABLE_OWNER) != installation->owner.port_id)
-                return -EBUSY;
         r = gate_nftables_plan(ruleset, profile, legacy, ret_plan, ret_problem);
         *ret_ruleset = TAKE_POINTER(ruleset);
         return r;
@@ -511,20 +517,14 @@ static int take_over(Installation *installation, const Ruleset *ruleset, const L
 
 int installation_sweep(Installation *installation) {
         _cleanup_(ruleset_free_cleanup) Ruleset *ruleset = NULL;
-        const struct nftnl_table *lease;
         ConntrackCut done = {};
+        bool standing;
         Label labels;
         int r;
 
-        r = installation_ready(installation);
+        r = read_host(installation, &ruleset, &standing);
         if (r < 0)
                 return r;
-        r = ruleset_read(&installation->query, &ruleset);
-        if (r < 0)
-                return r;
-        lease = ruleset_find_table(ruleset, NFPROTO_INET, LEASE_TABLE);
-        if (lease && nftnl_table_get_u32(lease, NFTNL_TABLE_FLAGS) & NFT_TABLE_F_OWNER)
-                return -EBUSY;
         labels = marks_find_old(&installation->marks, ruleset);
         r = remove_all(installation, false);
         if (r < 0)
