@@ -68,9 +68,11 @@ static int bus_on_message(sd_bus_message *message, void *userdata, sd_bus_error 
         if (bus_get_action(message) != ACTION_INVALID)
                 return 0;
 
-        return sd_bus_reply_method_errorf(message, SD_BUS_ERROR_UNKNOWN_METHOD,
-                                          "There is no such method, or it is not offered; name its "
-                                          "interface, and see Introspect.");
+        r = sd_bus_reply_method_errorf(message, SD_BUS_ERROR_UNKNOWN_METHOD,
+                                       "There is no such method, or it is not offered; name its "
+                                       "interface, and see Introspect.");
+        /* 0 where the caller wants no reply: to sd-bus that would mean that objects may have it */
+        return r < 0 ? r : 1;
 }
 
 static int bus_on_lost(sd_bus_message *message, void *userdata, sd_bus_error *error) {
