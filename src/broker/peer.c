@@ -68,13 +68,17 @@ static int peer_on_owner(sd_bus_message *reply, void *userdata, sd_bus_error *er
 
         peer->owner_question = sd_bus_slot_unref(peer->owner_question);
 
-        if (failure && sd_bus_error_has_name(failure, SD_BUS_ERROR_NAME_HAS_NO_OWNER)) {
+        /* whatever the error says: who is not known to be there has nothing granted */
+        if (failure) {
                 peer_tell(peer, PEER_GONE);
                 return 0;
         }
         /* this answer may be older than the last sign */
-        if (peer->ask_again && peer_ask_owner(peer) >= 0)
+        if (peer->ask_again) {
+                if (peer_ask_owner(peer) < 0)
+                        peer_tell(peer, PEER_GONE);
                 return 0;
+        }
 
         peer_tell(peer, PEER_STAYS);
         return 0;
