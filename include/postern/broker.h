@@ -21,9 +21,15 @@ enum {
         BROKER_FLAG_CLOSE_WITH_HOLDER = 1 << 0,
         BROKER_FLAGS_KNOWN = BROKER_FLAG_CLOSE_WITH_HOLDER,
 
-        BROKER_CALLS = 256,        /* calls that wait for an answer, of everybody */
-        BROKER_CALLS_PER_UID = 16, /* of one uid */
-        BROKER_CALLS_UNKNOWN = 4,  /* of one connection whose uid the bus has not told yet */
+        /* Calls that wait for an answer: of everybody and of one uid; those that merely Wait() for a
+         * window's end have a share of their own, so that they cannot take the others'. */
+        BROKER_CALLS = 256,
+        BROKER_CALLS_PER_UID = 16,
+        BROKER_WAITS = 256,
+        BROKER_WAITS_PER_UID = 16,
+        /* Of one connection whose uid the bus has not told yet. They count for nobody else: how many
+         * connections a user has, the bus limits. */
+        BROKER_CALLS_UNKNOWN = 4,
         BROKER_WINDOWS_KEPT =
                 64, /* beyond that a closed window is forgotten before its minute is up */
 };

@@ -154,9 +154,23 @@ void broker_begin(Broker *broker, Renewal *renewal) {
 }
 
 int broker_load_profile(const Broker *broker, const char *name, Profile **ret, char **ret_problem) {
-        return profile_load(broker->options.config_dir, name,
-                            broker->options.allow_sticky_parents ? PROFILE_ALLOW_STICKY_PARENTS : 0,
-                            ret, ret_problem);
+        int r;
+
+        r = profile_load(broker->options.config_dir, name,
+                         broker->options.allow_sticky_parents ? PROFILE_ALLOW_STICKY_PARENTS : 0,
+                         ret, ret_problem);
+        if (r >= 0 || r == -ENOMEM)
+                return r;
+        /* One file that cannot be read is one bad profile, and no reason to say nothing of others.
+         */
+        if (asprintf(ret_problem,
+                     "%s.conf could not be read (%s): see what is wrong with the file or "
+                     "the disk, and ask again",
+                     name, strerror(-r)) < 0) {
+                *ret_problem = NULL;
+                return -ENOMEM;
+        }
+        return PROFILE_BAD;
 }
 
 int broker_check(Broker *broker, const Profile *profile, FindingCallback callback, void *userdata) {

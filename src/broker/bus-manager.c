@@ -169,6 +169,9 @@ static int bus_manager_on_check(sd_bus_message *message, void *userdata, sd_bus_
         r = sd_bus_message_read(message, "s", &name);
         if (r < 0)
                 return r;
+        if (!bus_manager_check_is_due(bus))
+                return sd_bus_error_set(error, outcome_to_error_name(OUTCOME_RATE_LIMITED),
+                                        "Too many pre-flights in a short time; ask again in 10 s.");
         r = broker_load_profile(bus->broker, name, &profile, &problem);
         if (r < 0)
                 return r;
@@ -178,9 +181,6 @@ static int bus_manager_on_check(sd_bus_message *message, void *userdata, sd_bus_
                                         "are.");
         if (r == PROFILE_BAD && !problem)
                 return -ENOMEM;
-        if (!bus_manager_check_is_due(bus))
-                return sd_bus_error_set(error, outcome_to_error_name(OUTCOME_RATE_LIMITED),
-                                        "Too many pre-flights in a short time; ask again in 10 s.");
 
         r = sd_bus_message_new_method_return(message, &reply);
         if (r >= 0)

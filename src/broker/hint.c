@@ -44,8 +44,14 @@ char *hint_new(const Renewal *renewal) {
         case RESULT_NONE:
         case RESULT_RENEWED:
         case RESULT_UNCHANGED:
-        case RESULT_SUCCESS:
                 return strdup("");
+        case RESULT_SUCCESS:
+                return strdup(
+                        renewal->profile->certificate
+                                ? "The profile's Certificate= could not be read afterwards, so "
+                                  "nothing tells whether it is a new one: see whether the path is "
+                                  "right and a certificate is there."
+                                : "");
         case RESULT_FAILED:
                 if (window->has_door && window->opened_at && renewal->admitted == 0)
                         return strdup(

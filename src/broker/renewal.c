@@ -94,10 +94,13 @@ static void renewal_open_door(Renewal *renewal) {
         renewal_post_step(renewal, EVENT_DOOR_REFUSED);
 }
 
+/* It is lost when nothing of it is left, which a run that was started tells by itself. */
 static void renewal_lose_run(Renewal *renewal, const char *problem) {
         renewal_note_problem(renewal, problem);
-        renewal->run = run_free(renewal->run);
-        renewal_post(renewal, &(WindowEvent){.type = EVENT_RUN_LOST});
+        if (renewal->run)
+                run_stop(renewal->run);
+        else
+                renewal_post(renewal, &(WindowEvent){.type = EVENT_RUN_LOST});
 }
 
 static void renewal_start_run(Renewal *renewal) {
@@ -232,7 +235,8 @@ void renewal_expire(Renewal *renewal) {
 static WindowResult renewal_judge(const Renewal *renewal, const RunnerEvent *event) {
         if (event->exit_status != 0)
                 return RESULT_FAILED;
-        if (!renewal->profile->certificate)
+        /* none named, or none that can be read: nothing to compare */
+        if (!renewal->profile->certificate || !event->serial_after || !*event->serial_after)
                 return RESULT_SUCCESS;
         if (event->not_after_before != event->not_after_after ||
             strcmp(event->serial_before ? event->serial_before : "",
@@ -246,9 +250,7 @@ static void renewal_on_ready(Renewal *renewal, const RunnerEvent *event) {
         renewal->legacy = strdup(event->legacy ? event->legacy : "");
         if (!renewal->legacy) {
                 /* not knowing of a second firewall would be opening blindly */
-                renewal->run = run_free(renewal->run);
-                renewal_note_problem(renewal, "Memory ran out.");
-                renewal_deliver_type(renewal, EVENT_RUN_LOST);
+                renewal_lose_run(renewal, "Memory ran out.");
                 return;
         }
         renewal_deliver_type(renewal, EVENT_RUN_READY);

@@ -209,12 +209,19 @@ static void request_ask_about_window(Request *request) {
                 request_ask(request, renewal->profile, renewal->window.duration_usec);
 }
 
-static unsigned request_count_uid(const Broker *broker, uid_t uid) {
-        unsigned n = 0;
+/* Is there room for one more of this uid? */
+static bool request_has_room(const Request *request, uid_t uid) {
+        bool waits = request->kind == REQUEST_WAIT;
+        unsigned n = 0, n_uid = 0;
 
-        for (Request *request = broker->requests; request; request = request->next)
-                n += request->uid == uid;
-        return n;
+        for (const Request *other = request->broker->requests; other; other = other->next) {
+                if (other->uid == UID_NOBODY_KNOWN || (other->kind == REQUEST_WAIT) != waits)
+                        continue;
+                n++;
+                n_uid += other->uid == uid;
+        }
+        return waits ? n < BROKER_WAITS && n_uid < BROKER_WAITS_PER_UID
+                     : n < BROKER_CALLS && n_uid < BROKER_CALLS_PER_UID;
 }
 
 void request_on_known(Request *request, uid_t uid) {
@@ -228,11 +235,12 @@ void request_on_known(Request *request, uid_t uid) {
                                "user.");
                 return;
         }
-        if (request_count_uid(request->broker, uid) >= BROKER_CALLS_PER_UID) {
-                request_refuse(request, OUTCOME_TOO_MANY_WINDOWS,
-                               "%i calls of this user wait for an answer already; ask again when "
-                               "one has returned.",
-                               BROKER_CALLS_PER_UID);
+        if (!request_has_room(request, uid)) {
+                request_refuse(
+                        request, OUTCOME_TOO_MANY_WINDOWS,
+                        "Too many calls wait for an answer already (%i of one user may); ask "
+                        "again when one has returned.",
+                        BROKER_CALLS_PER_UID);
                 return;
         }
         request->uid = uid;

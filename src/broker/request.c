@@ -126,14 +126,12 @@ void request_log(const Request *request, int priority, const char *message_id, c
 /* Makes the request and gives it its place; NULL: the call has been answered. */
 static Request *request_new(Broker *broker, Call *call, const Caller *caller, RequestKind kind) {
         Request *request, **end = &broker->requests;
-        unsigned n = 0, n_unknown = 0;
+        unsigned n_unknown = 0;
         int r;
 
-        for (; *end; end = &(*end)->next) {
-                n++;
+        for (; *end; end = &(*end)->next)
                 n_unknown += (*end)->state == REQUEST_KNOWING &&
                              strcmp((*end)->sender, caller->sender) == 0;
-        }
 
         request = calloc(1, sizeof(*request));
         if (!request) {
@@ -154,7 +152,7 @@ static Request *request_new(Broker *broker, Call *call, const Caller *caller, Re
                 request_refuse(request, OUTCOME_STOPPED, "The service is ending; ask again.");
                 return NULL;
         }
-        if (n >= BROKER_CALLS || n_unknown >= BROKER_CALLS_UNKNOWN) {
+        if (n_unknown >= BROKER_CALLS_UNKNOWN) {
                 request_refuse(request, OUTCOME_TOO_MANY_WINDOWS,
                                "Too many calls wait for an answer already; ask again in a moment.");
                 return NULL;

@@ -381,14 +381,22 @@ static int helper_spawn(const Runner *runner, int socket_fd, pid_t *ret) {
 }
 
 static int helper_start(Runner *runner, Run *run, int socket_fd) {
+        _cleanup_close_ int reserve = -1;
         pid_t pid;
         int pidfd, r;
+
+        /* A process without a pidfd could not be waited for: its descriptor is seen to beforehand.
+         */
+        reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        if (reserve < 0)
+                return -errno;
 
         r = helper_spawn(runner, socket_fd, &pid);
         if (r < 0) {
                 log_error("Cannot start %s: %s", runner->helper_path, strerror(-r));
                 return r;
         }
+        close(TAKE_FD(reserve));
         pidfd = pidfd_open(pid, 0);
         r = pidfd < 0 ? -errno : helper_watch(runner, run, pidfd);
         if (r < 0) {

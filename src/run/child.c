@@ -86,15 +86,14 @@ int run_user_find(const char *name, uid_t peer, RunUser **ret, char *problem, si
                 broker = entry->pw_uid;
         entry = find_entry(name);
         if (!entry) {
-                snprintf(problem, size, "User=%s is no user of this host: name one that exists",
-                         name);
+                snprintf(problem, size, "User= names no user of this host: name one that exists");
                 return -ENOENT;
         }
         if (entry->pw_uid != 0 && (entry->pw_uid == broker || entry->pw_uid == peer)) {
-                snprintf(problem, size,
-                         "User=%s is the user that posternd runs as, which no renewal may be: name "
-                         "another one",
-                         name);
+                snprintf(
+                        problem, size,
+                        "User= names the user that posternd runs as, which no renewal may be: name "
+                        "another one");
                 return -EPERM;
         }
         user = calloc(1, sizeof(*user));
@@ -109,7 +108,7 @@ int run_user_find(const char *name, uid_t peer, RunUser **ret, char *problem, si
                 return -ENOMEM;
         user->n_groups = ELEMENTS(user->groups);
         if (getgrouplist(user->name, user->gid, user->groups, &user->n_groups) < 0) {
-                snprintf(problem, size, "User=%s is in more than %d groups: name another one", name,
+                snprintf(problem, size, "User= names one in more than %d groups: name another one",
                          GROUPS_MAX);
                 return -E2BIG;
         }
@@ -287,39 +286,41 @@ __attribute__((noreturn)) static void child_main(const Profile *profile, const R
         child_fail(status, "", -errno);
 }
 
-static void explain(const Profile *profile, const RunUser *user, const Failure *failure,
-                    char *problem, size_t size) {
-        const char *program = profile->exec[0];
-
+/* Goes to every local user, so it names keys of the profile, not what root has written there. */
+static void explain(const Profile *profile, const Failure *failure, char *problem, size_t size) {
         if (*failure->step) {
                 snprintf(problem, size,
-                         "%s could not be started: %s failed (%s); see to that and ask again",
-                         program, failure->step, strerror(-failure->error));
+                         "the renewal could not be started: %s failed (%s); see to that and ask "
+                         "again",
+                         failure->step, strerror(-failure->error));
                 return;
         }
         switch (failure->error) {
         case -ENOENT:
                 snprintf(problem, size,
-                         "%s does not exist (or its interpreter does not): install it, or correct "
-                         "Exec= of profile %s",
-                         program, profile->name);
+                         "the program that Exec= of profile %s names does not exist (or its "
+                         "interpreter "
+                         "does not): install it, or correct Exec=",
+                         profile->name);
                 break;
         case -EACCES:
                 snprintf(problem, size,
-                         "user %s may not execute %s: make it executable, or correct Exec= or "
-                         "User= of "
-                         "profile %s",
-                         user->name, program, profile->name);
+                         "the user that User= of profile %s names may not execute the program of "
+                         "Exec=: "
+                         "make it executable, or correct one of the two",
+                         profile->name);
                 break;
         case -ENOEXEC:
                 snprintf(problem, size,
-                         "%s is not a program: if it is a script, its first line must name the "
-                         "interpreter (#!/bin/sh)",
-                         program);
+                         "Exec= of profile %s names what is not a program: if it is a script, its "
+                         "first "
+                         "line must name the interpreter (#!/bin/sh)",
+                         profile->name);
                 break;
         default:
-                snprintf(problem, size, "%s could not be started: %s", program,
-                         strerror(-failure->error));
+                snprintf(problem, size,
+                         "the program of Exec= of profile %s could not be started: %s",
+                         profile->name, strerror(-failure->error));
                 break;
         }
 }
@@ -371,7 +372,7 @@ int run_child_start(const Profile *profile, const RunUser *user, const RunCgroup
         while (n < 0 && errno == EINTR);
         if (n == sizeof(failure)) {
                 (void) waitid(P_PIDFD, pidfd, &(siginfo_t){}, WEXITED);
-                explain(profile, user, &failure, problem, size);
+                explain(profile, &failure, problem, size);
                 return failure.error;
         }
         *ret = (RunChild){.pid = pid, .pidfd = TAKE_FD(pidfd)};

@@ -158,6 +158,39 @@ class Call:
         os.close(self._read)
 
 
+class Flood:
+    """A process of `user` with many connections, each of which asks again as soon as it is answered."""
+
+    def __init__(self, testbed, user: str, connections: int, pipelined: int) -> None:
+        ready, write = os.pipe()
+        self._pid = os.fork()
+        if self._pid == 0:
+            with _last_thing_of_child():
+                become(user)
+                self._run(testbed, connections, pipelined, write)
+        os.close(write)
+        with os.fdopen(ready) as stream:
+            assert stream.read(1), "the flood did not start"
+
+    @staticmethod
+    def _run(testbed, connections: int, pipelined: int, write: int) -> None:
+        opened = [open_dbus_connection(testbed.bus.address) for _ in range(connections)]
+        address = DBusAddress(PATH, bus_name=NAME, interface=MANAGER)
+        sockets = {connection.sock: connection for connection in opened}
+        for connection in opened:
+            for _ in range(pipelined):
+                connection.send(new_method_call(address, "RequestWindow", "stt", ("good", 0, 0)))
+        os.write(write, b"x")
+        while True:
+            for sock in select.select(list(sockets), [], [])[0]:
+                sockets[sock].receive()
+                sockets[sock].send(new_method_call(address, "RequestWindow", "stt", ("good", 0, 0)))
+
+    def end(self) -> None:
+        os.kill(self._pid, signal.SIGKILL)
+        os.waitpid(self._pid, 0)
+
+
 def renew(testbed, user: str, name: str, duration_usec: int = 0, flags: int = 0, **options) -> Call:
     return Call(testbed, user, "Renew", "stt", name, duration_usec, flags, **options)
 

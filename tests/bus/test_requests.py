@@ -11,6 +11,7 @@ from callers import (
     PROFILE,
     WINDOW,
     Call,
+    Flood,
     error_of,
     profile,
     renew,
@@ -202,3 +203,25 @@ def test_flood_leaves_nothing(host):
     wait_no_window(host)
     # the helper takes a moment to exit after its last word
     wait_until(lambda: len(os.listdir(f"/proc/{host.posternd.pid}/fd")) == before, "descriptors to be closed")
+
+
+def test_flood_of_connections_denies_nobody_else(host):
+    """A hundred connections of one user, four calls in each: another user's calls get through."""
+    flood = [Flood(host, "visitor", 50, 4) for _ in range(2)]
+    try:
+        for _ in range(10):
+            assert host.bus.call(*RENEW, "good", 0, 0, user="deploy")[0] == "success"
+    finally:
+        for process in flood:
+            process.end()
+
+
+def test_waiting_takes_nobody_s_place(host):
+    """Whoever waits for a window's end, up to the limit, keeps nobody from asking."""
+    window = request_window(host, "deploy", "long")
+    calls = [Call(host, "visitor", "Wait", path=window, interface=WINDOW) for _ in range(17)]
+    assert wait_until(lambda: [call for call in calls if call.answered()], "the seventeenth to be refused")
+    assert error_of(host.bus.call, *RENEW, "good", 0, 0, user="visitor").name == INTERACTION_REQUIRED
+    assert host.bus.call(*RENEW, "good", 0, 0, user="deploy")[0] == "success"
+    for call in calls:
+        call.__exit__()

@@ -80,7 +80,7 @@ def test_what_stood_in_the_way_is_told_in_a_sentence(host):
     host.profile("missing", profile("/nonexistent"))
     error = error_of(host.bus.call, "Renew", "stt", "missing", 0, 0, user="deploy")
     assert error.name == ERROR + "RunFailed"
-    assert "/nonexistent" in error.text and ". To read what it printed" in error.text
+    assert "does not exist" in error.text and ". To read what it printed" in error.text
 
 
 def test_death_by_a_signal_is_128_and_its_number(host):

@@ -500,7 +500,7 @@ def test_unknown_user(profiles):
     with Helper(profiles) as helper:
         helper.renew()
         problem = helper.problem("refused")
-    assert "User=nosuchuser" in problem and "name one" in problem
+    assert "User=" in problem and "name one" in problem and "nosuchuser" not in problem
 
 
 @pytest.mark.parametrize("user", ["nobody", str(NOBODY)])
@@ -508,7 +508,8 @@ def test_the_broker_s_own_user(profiles, user):
     profiles.write("/bin/true", user=user)
     with Helper(profiles, owner=NOBODY) as helper:
         helper.renew()
-        assert f"User={user}" in helper.problem("refused")
+        problem = helper.problem("refused")
+        assert "User=" in problem and user not in problem
     # somebody else's broker may, and so may that one as another user
     with Helper(profiles) as helper:
         assert helper.run()[0]["status"] == "0"
@@ -621,7 +622,8 @@ def test_program_that_cannot_be_started(profiles, content, mode, user, words, cg
         problem = helper.problem("failed")
         assert helper.output() == ""
         assert not any(WINDOW in path for path in cgroups())
-    assert str(program) in problem
+    # every local user may read it: what root wrote into the profile is not in it
+    assert "Exec=" in problem and str(program) not in problem
     for word in words:
         assert word in problem
 
