@@ -23,7 +23,7 @@ typedef enum PeerNews {
         PEER_KNOWN,   /* its uid is known now */
         PEER_UNKNOWN, /* the bus does not say who it is: refuse it */
         PEER_STAYS,   /* it was in doubt, and is still there */
-        PEER_GONE,
+        PEER_GONE,    /* or nobody can tell */
 } PeerNews;
 
 /* Never called from inside a function of this module. */

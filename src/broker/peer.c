@@ -62,25 +62,18 @@ static void peer_tell(Peer *peer, PeerNews news) {
         peer_release(peers, peer->name);
 }
 
+/* Only a plain yes is one: whom the driver cannot be asked about is as good as gone. */
 static int peer_on_owner(sd_bus_message *reply, void *userdata, sd_bus_error *error) {
         Peer *peer = userdata;
-        const sd_bus_error *failure = sd_bus_message_get_error(reply);
 
         peer->owner_question = sd_bus_slot_unref(peer->owner_question);
 
-        /* whatever the error says: who is not known to be there has nothing granted */
-        if (failure) {
+        if (sd_bus_message_is_method_error(reply, NULL))
                 peer_tell(peer, PEER_GONE);
-                return 0;
-        }
-        /* this answer may be older than the last sign */
-        if (peer->ask_again) {
-                if (peer_ask_owner(peer) < 0)
-                        peer_tell(peer, PEER_GONE);
-                return 0;
-        }
-
-        peer_tell(peer, PEER_STAYS);
+        else if (!peer->ask_again)
+                peer_tell(peer, PEER_STAYS);
+        else if (peer_ask_owner(peer) < 0) /* this answer may be older than the last sign */
+                peer_tell(peer, PEER_GONE);
         return 0;
 }
 
