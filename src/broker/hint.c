@@ -29,6 +29,21 @@ static char *hint_new_timeout(const Renewal *renewal) {
         return r < 0 ? NULL : text;
 }
 
+/* Success where a certificate is named means that it could not be compared. */
+static char *hint_new_success(const Renewal *renewal) {
+        char *text;
+
+        if (!renewal->profile->certificate)
+                return strdup("");
+        if (asprintf(&text,
+                     "The command succeeded, but what Certificate= of profile %s names could not "
+                     "be read as a certificate afterwards, so whether it is a new one is not "
+                     "known: see that the path is right and leads to a certificate in PEM.",
+                     renewal->profile->name) < 0)
+                return NULL;
+        return text;
+}
+
 char *hint_new(const Renewal *renewal) {
         const Window *window = &renewal->window;
 
@@ -36,8 +51,9 @@ char *hint_new(const Renewal *renewal) {
         case RESULT_NONE:
         case RESULT_RENEWED:
         case RESULT_UNCHANGED:
-        case RESULT_SUCCESS:
                 return strdup("");
+        case RESULT_SUCCESS:
+                return hint_new_success(renewal);
         case RESULT_FAILED:
                 if (window->has_door && window->opened_at && renewal->admitted == 0)
                         return strdup(
