@@ -6,16 +6,8 @@
 #include <postern/hint.h>
 #include <string.h>
 
-/* A problem is told without a full stop, as it also stands in the log and in findings. */
-static char *hint_new_problem(const Renewal *renewal, const char *otherwise) {
-        const char *problem = renewal->problem ? renewal->problem : otherwise;
-        size_t length = strlen(problem);
-        char *text;
-
-        if (asprintf(&text, "%s%s", problem, length > 0 && problem[length - 1] != '.' ? "." : "") <
-            0)
-                return NULL;
-        return text;
+static const char *hint_problem_or(const Renewal *renewal, const char *otherwise) {
+        return renewal->problem ? renewal->problem : otherwise;
 }
 
 static char *hint_new_timeout(const Renewal *renewal) {
@@ -37,6 +29,21 @@ static char *hint_new_timeout(const Renewal *renewal) {
         return r < 0 ? NULL : text;
 }
 
+/* Success where a certificate is named means that it could not be compared. */
+static char *hint_new_success(const Renewal *renewal) {
+        char *text;
+
+        if (!renewal->profile->certificate)
+                return strdup("");
+        if (asprintf(&text,
+                     "The command succeeded, but what Certificate= of profile %s names could not "
+                     "be read as a certificate afterwards, so whether it is a new one is not "
+                     "known: see that the path is right and leads to a certificate in PEM.",
+                     renewal->profile->name) < 0)
+                return NULL;
+        return text;
+}
+
 char *hint_new(const Renewal *renewal) {
         const Window *window = &renewal->window;
 
@@ -46,12 +53,7 @@ char *hint_new(const Renewal *renewal) {
         case RESULT_UNCHANGED:
                 return strdup("");
         case RESULT_SUCCESS:
-                return strdup(
-                        renewal->profile->certificate
-                                ? "The profile's Certificate= could not be read afterwards, so "
-                                  "nothing tells whether it is a new one: see whether the path is "
-                                  "right and a certificate is there."
-                                : "");
+                return hint_new_success(renewal);
         case RESULT_FAILED:
                 if (window->has_door && window->opened_at && renewal->admitted == 0)
                         return strdup(
@@ -64,12 +66,12 @@ char *hint_new(const Renewal *renewal) {
         case RESULT_CANCELED:
                 return strdup("The window was closed before the renewal ended; ask again.");
         case RESULT_GATE_FAILED:
-                return hint_new_problem(renewal,
-                                        "The firewall could not be opened: see the service's log, "
-                                        "and what Check says about the profile");
+                return strdup(hint_problem_or(
+                        renewal, "The firewall could not be opened: see the service's log, and "
+                                 "what Check says about the profile."));
         case RESULT_RUN_FAILED:
-                return hint_new_problem(renewal,
-                                        "The renewal could not be started: see the service's log");
+                return strdup(hint_problem_or(
+                        renewal, "The renewal could not be started: see the service's log."));
         case RESULT_STOPPED:
                 return strdup("The service ended or lost the bus; ask again when it is back.");
         }

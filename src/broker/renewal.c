@@ -231,16 +231,17 @@ void renewal_expire(Renewal *renewal) {
         renewal_set_timer(renewal);
 }
 
-/* exit 0 is told apart by the certificate alone: ACME clients exit 0 when nothing was due. */
+/* exit 0 is told apart by the certificate alone: ACME clients exit 0 when nothing was due. One that
+ * cannot be read afterwards tells nothing; the hint says so. */
 static WindowResult renewal_judge(const Renewal *renewal, const RunnerEvent *event) {
+        const char *before = event->serial_before ? event->serial_before : "";
+        const char *after = event->serial_after ? event->serial_after : "";
+
         if (event->exit_status != 0)
                 return RESULT_FAILED;
-        /* none named, or none that can be read: nothing to compare */
-        if (!renewal->profile->certificate || !event->serial_after || !*event->serial_after)
+        if (!renewal->profile->certificate || !*after)
                 return RESULT_SUCCESS;
-        if (event->not_after_before != event->not_after_after ||
-            strcmp(event->serial_before ? event->serial_before : "",
-                   event->serial_after ? event->serial_after : "") != 0)
+        if (strcmp(before, after) != 0 || event->not_after_before != event->not_after_after)
                 return RESULT_RENEWED;
         return RESULT_UNCHANGED;
 }

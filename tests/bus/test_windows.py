@@ -2,6 +2,7 @@
 """The life of a window as its callers see it: joining, waiting, closing, reading."""
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from callers import (
     wait_no_window,
     windows,
 )
-from testbed import PATH, wait_until
+from testbed import PATH, run, wait_until
 
 
 @pytest.fixture
@@ -92,6 +93,44 @@ def test_deadline_ends_the_renewal(host):
     error = error_of(host.bus.call, "Renew", "stt", "long", 1_000_000, 0, user="deploy")
     assert error.name == ERROR + "TimedOut"
     assert processes_of("sleep 1000") == []
+
+
+def make_certificate(path: Path) -> None:
+    run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj",
+         "/CN=example.com", "-keyout", "/dev/null", "-out", str(path)])  # fmt: skip
+
+
+# what there is before and afterwards: nothing, something else, or one of two certificates
+@pytest.mark.parametrize("before, after, result", [
+    ("old", "new", "renewed"),
+    (None, "new", "renewed"),
+    ("other", "new", "renewed"),
+    ("old", "old", "unchanged"),
+    ("old", None, "success"),
+    ("old", "other", "success"),
+    (None, None, "success"),
+    ("other", "other", "success"),
+])  # fmt: skip
+def test_only_a_certificate_that_can_be_read_is_renewed(host, before, after, result):
+    directory = host.directory
+    for name in ("old", "new"):
+        make_certificate(directory / name)
+    (directory / "other").write_text("hush\n")
+    certificate = directory / "certificate"
+    if before:
+        shutil.copy(directory / before, certificate)
+    # `cp -` fails, and that is not what counts
+    script = directory / "copy.sh"
+    script.write_text(f"#!/bin/sh\nrm -f {certificate}\ncp {directory / (after or '-')} {certificate}\nexit 0\n")
+    script.chmod(0o755)
+    host.profile("web", profile(str(script), more=f"Certificate={certificate}"))
+    said, status, window = host.bus.call("Renew", "stt", "web", 0, 0, user="deploy")
+    assert (said, status) == (result, 0)
+    hint = host.bus.get(window, WINDOW, "Hint", user="visitor")
+    if result == "success":
+        assert "Certificate= of profile web" in hint and str(directory) not in hint and "hush" not in hint
+    else:
+        assert hint == ""
 
 
 def test_two_callers_one_run_both_results(host):
