@@ -6,8 +6,16 @@
 #include <postern/hint.h>
 #include <string.h>
 
-static const char *hint_problem_or(const Renewal *renewal, const char *otherwise) {
-        return renewal->problem ? renewal->problem : otherwise;
+/* A problem is told without a full stop, as it also stands in the log and in findings. */
+static char *hint_new_problem(const Renewal *renewal, const char *otherwise) {
+        const char *problem = renewal->problem ? renewal->problem : otherwise;
+        size_t length = strlen(problem);
+        char *text;
+
+        if (asprintf(&text, "%s%s", problem, length > 0 && problem[length - 1] != '.' ? "." : "") <
+            0)
+                return NULL;
+        return text;
 }
 
 static char *hint_new_timeout(const Renewal *renewal) {
@@ -66,12 +74,12 @@ char *hint_new(const Renewal *renewal) {
         case RESULT_CANCELED:
                 return strdup("The window was closed before the renewal ended; ask again.");
         case RESULT_GATE_FAILED:
-                return strdup(hint_problem_or(
-                        renewal, "The firewall could not be opened: see the service's log, and "
-                                 "what Check says about the profile."));
+                return hint_new_problem(renewal,
+                                        "The firewall could not be opened: see the service's log, "
+                                        "and what Check says about the profile");
         case RESULT_RUN_FAILED:
-                return strdup(hint_problem_or(
-                        renewal, "The renewal could not be started: see the service's log."));
+                return hint_new_problem(renewal,
+                                        "The renewal could not be started: see the service's log");
         case RESULT_STOPPED:
                 return strdup("The service ended or lost the bus; ask again when it is back.");
         }
