@@ -194,7 +194,8 @@ static int attempt_prepare(Installation *installation, InstallationWish *wishes,
                 return r;
         if (attempt->n_windows == 0)
                 return INSTALLATION_OK;
-        r = marks_choose(&installation->marks, &installation->query, attempt->ruleset, standing);
+        r = marks_choose(&installation->marks, &installation->query, attempt->ruleset,
+                         standing || installation->lingering);
         if (r < 0)
                 return r;
         r = guard_draw(&installation->marks.lease, &attempt->guard);
@@ -506,7 +507,7 @@ static int put_guard(Installation *installation) {
 static int take_over(Installation *installation, const Ruleset *ruleset, const Label *labels) {
         int r;
 
-        r = marks_take_over(&installation->marks, ruleset, labels);
+        r = marks_take_over(&installation->marks, &installation->query, ruleset, labels);
         if (r == 0)
                 r = put_guard(installation);
         if (r < 0)

@@ -88,44 +88,53 @@ static bool marks_collide(const LeaseMarks *lease, const Label *used) {
                label_intersects(&lease->cut, used);
 }
 
-int marks_choose(Marks *marks, Netlink *query, const Ruleset *ruleset, bool standing) {
+/* From what neither a rule of the host's uses nor any connection carries: that would make it one of
+ * ours. */
+static int draw(Netlink *query, const Ruleset *ruleset, LeaseMarks *ret) {
         Label used = labels_in_use(ruleset), carried;
         int r;
 
-        if (!marks->drawn || (!standing && marks_collide(&marks->lease, &used))) {
-                /* A label that some connection carries already would make it one of ours. */
-                r = conntrack_labels(query, &carried);
-                if (r < 0)
-                        return r;
-                label_add(&used, &carried);
-                r = lease_draw_marks(&used, &marks->lease);
+        r = conntrack_labels(query, &carried);
+        if (r < 0)
+                return r;
+        label_add(&used, &carried);
+        return lease_draw_marks(&used, ret);
+}
+
+static int note(Marks *marks) {
+        int r;
+
+        if (marks->noted)
+                return 0;
+        r = note_write(marks);
+        marks->noted = r == 0;
+        return r;
+}
+
+int marks_choose(Marks *marks, Netlink *query, const Ruleset *ruleset, bool in_use) {
+        Label used = labels_in_use(ruleset);
+        int r;
+
+        if (!marks->drawn || (!in_use && marks_collide(&marks->lease, &used))) {
+                r = draw(query, ruleset, &marks->lease);
                 if (r < 0)
                         return r;
                 marks->drawn = true;
                 marks->noted = false;
         }
-        if (!marks->noted) {
-                r = note_write(marks);
-                if (r < 0)
-                        return r;
-                marks->noted = true;
-        }
-        return 0;
+        return note(marks);
 }
 
-int marks_take_over(Marks *marks, const Ruleset *ruleset, const Label *gated) {
-        Label used = labels_in_use(ruleset);
+int marks_take_over(Marks *marks, Netlink *query, const Ruleset *ruleset, const Label *gated) {
         int r;
 
-        label_add(&used, gated);
-        r = lease_draw_marks(&used, &marks->lease);
+        r = draw(query, ruleset, &marks->lease);
         if (r < 0)
                 return r;
         marks->lease.gated = *gated;
         marks->drawn = true;
-        r = note_write(marks);
-        marks->noted = r == 0;
-        return r;
+        marks->noted = false;
+        return note(marks);
 }
 
 Label marks_find_old(const Marks *marks, const Ruleset *ruleset) {
