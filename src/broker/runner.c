@@ -380,6 +380,33 @@ static int helper_spawn(const Runner *runner, int socket_fd, pid_t *ret) {
         return -r;
 }
 
+static int on_unwatched(sd_event_source *source, void *userdata) {
+        siginfo_t info = {};
+
+        /* running yet: again after the next event, of whatever */
+        if (waitid(P_PID, (id_t) (intptr_t) userdata, &info, WEXITED | WNOHANG) == 0 &&
+            info.si_pid == 0)
+                return 0;
+        return sd_event_source_set_floating(source, 0); /* the last reference */
+}
+
+/* Kills and reaps a helper that nothing watches. Needs no descriptor: those may be what lacks. */
+static void helper_discard(const Runner *runner, pid_t pid) {
+        sd_event_source *source = NULL;
+        int r;
+
+        /* Our child, not waited for: the number is its own. */
+        (void) kill(pid, SIGKILL);
+
+        r = sd_event_add_post(runner->event, &source, on_unwatched, (void *) (intptr_t) pid);
+        if (r >= 0)
+                r = sd_event_source_set_floating(source, 1);
+        if (r < 0)
+                log_warning("The root helper %d was killed, and stays a zombie: %s", (int) pid,
+                            strerror(-r));
+        sd_event_source_unref(source);
+}
+
 static int helper_start(Runner *runner, Run *run, int socket_fd) {
         _cleanup_close_ int reserve = -1;
         pid_t pid;
@@ -400,9 +427,7 @@ static int helper_start(Runner *runner, Run *run, int socket_fd) {
         pidfd = pidfd_open(pid, 0);
         r = pidfd < 0 ? -errno : helper_watch(runner, run, pidfd);
         if (r < 0) {
-                /* Our child, not waited for: the number is its own. It dies of the hang-up anyway.
-                 */
-                (void) kill(pid, SIGKILL);
+                helper_discard(runner, pid);
                 if (pidfd >= 0)
                         close(pidfd);
         }

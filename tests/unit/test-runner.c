@@ -14,6 +14,7 @@
 #include <postern/run-cgroup.h>
 #include <postern/runner.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -35,6 +36,13 @@
 enum { TREE_SIZE = 9, LINES_KEPT = 2048, PATIENCE_SEC = 60 };
 
 static const char *helper_path;
+
+int __real_pidfd_open(pid_t pid, unsigned int flags);
+int __wrap_pidfd_open(pid_t pid, unsigned int flags);
+int __real_sd_event_add_io(sd_event *event, sd_event_source **ret, int fd, uint32_t events,
+                           sd_event_io_handler_t callback, void *userdata);
+int __wrap_sd_event_add_io(sd_event *event, sd_event_source **ret, int fd, uint32_t events,
+                           sd_event_io_handler_t callback, void *userdata);
 
 /* What a test does when it hears of something. */
 typedef enum Act {
@@ -304,6 +312,63 @@ static void no_helper(void **state) {
         runner_free(runner);
 }
 
+static int on_turn(sd_event_source *source, uint64_t usec, void *userdata) {
+        assert_true(sd_event_source_set_time_relative(source, 5 * 1000) >= 0);
+        return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+}
+
+static int pidfd_error, watch_error;
+
+int __wrap_pidfd_open(pid_t pid, unsigned int flags) {
+        if (pidfd_error == 0)
+                return __real_pidfd_open(pid, flags);
+        errno = pidfd_error;
+        return -1;
+}
+
+int __wrap_sd_event_add_io(sd_event *event, sd_event_source **ret, int fd, uint32_t events,
+                           sd_event_io_handler_t callback, void *userdata) {
+        /* of the helper's pidfd, the only one that is no socket and no pipe */
+        struct stat st;
+
+        if (watch_error != 0 && fstat(fd, &st) == 0 && !S_ISSOCK(st.st_mode) &&
+            !S_ISFIFO(st.st_mode))
+                return -watch_error;
+        return __real_sd_event_add_io(event, ret, fd, events, callback, userdata);
+}
+
+/* A helper that cannot be watched is killed and waited for, and nobody stands still meanwhile. */
+static void unwatched(void **state) {
+        Fixture *fixture = *state;
+        siginfo_t info;
+
+        load_profile(fixture, "/bin/true");
+        for (unsigned i = 0; i < 2; i++) {
+                sd_event_source *patience = NULL, *turn = NULL;
+
+                pidfd_error = i == 0 ? EMFILE : 0;
+                watch_error = i == 1 ? ENOMEM : 0;
+                assert_int_equal(
+                        run_start(fixture->runner, WINDOW, fixture->profile, &fixture->run),
+                        i == 0 ? -EMFILE : -ENOMEM);
+                pidfd_error = watch_error = 0;
+                assert_null(fixture->run);
+
+                assert_true(sd_event_add_time_relative(fixture->event, &patience, CLOCK_MONOTONIC,
+                                                       PATIENCE_SEC * 1000000ULL, 0, on_patience,
+                                                       NULL) >= 0);
+                /* what else the daemon has to do */
+                assert_true(sd_event_add_time_relative(fixture->event, &turn, CLOCK_MONOTONIC, 0, 0,
+                                                       on_turn, NULL) >= 0);
+                while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0)
+                        assert_true(sd_event_run(fixture->event, UINT64_MAX) >= 0);
+                assert_int_equal(errno, ECHILD);
+                sd_event_source_disable_unref(turn);
+                sd_event_source_disable_unref(patience);
+        }
+        assert_int_equal(fixture->n_last, 0);
+}
+
 static void stopped_before_ready(void **state) {
         Fixture *fixture = *state;
 
@@ -550,6 +615,7 @@ int main(int argc, char **argv) {
                 TEST(refused),
                 TEST(failed),
                 TEST(no_helper),
+                TEST(unwatched),
                 TEST(stopped_before_ready),
                 TEST(stopped_before_go),
                 TEST(stopped_at_go),
