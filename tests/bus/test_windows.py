@@ -355,3 +355,27 @@ def test_stopped_daemon_is_not_needed_to_end_the_run(host):
     os.kill(host.posternd.pid, signal.SIGTERM)
     assert host.posternd.wait() == 0
     wait_until(lambda: not processes_of("sleep 1000"), "the renewal to be gone")
+
+
+# Helpers that a real one never is: they cannot be told to go, and do not leave when hung up on.
+DEAF_HELPER = """#!/usr/bin/python3
+import os, pathlib, signal, socket
+s = socket.socket(fileno=0)
+s.recv(4096)
+s.shutdown(socket.SHUT_RD)
+pathlib.Path("{path}").write_text(str(os.getpid()))
+s.send(b"ready\\ncgroup=\\nlegacy=\\n")
+signal.pause()
+"""
+
+
+def test_window_is_not_closed_before_its_helper_is_gone(host):
+    path = host.directory / "deaf.pid"
+    helper = host.directory / "deaf"
+    helper.write_text(DEAF_HELPER.format(path=path))
+    helper.chmod(0o755)
+    host.posternd.end()
+    with host.daemon(f"--run-path={helper}"):
+        error = error_of(host.bus.call, "Renew", "stt", "true", 0, 0, user="deploy")
+        assert not Path("/proc", path.read_text()).exists()
+        assert error.name == ERROR + "RunFailed" and "did not take the order" in error.text
