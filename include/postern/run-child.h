@@ -20,8 +20,9 @@ typedef struct RunChild {
 typedef struct RunUser RunUser;
 
 /* 0; -ENOMEM; or a negative errno with the reason in problem. No renewal may be the broker: neither
- * its installed user nor peer, who asks for the run (unless that is root). */
-int run_user_find(const char *name, uid_t peer, RunUser **ret, char *problem, size_t size);
+ * its installed user nor peer, who asks for the run (unless that is root). Problems are for
+ * everybody and name keys; what the profile has there goes to standard error. */
+int run_user_find(const Profile *profile, uid_t peer, RunUser **ret, char *problem, size_t size);
 RunUser *run_user_free(RunUser *user);
 
 /*

@@ -76,7 +76,13 @@ static const struct passwd *find_entry(const char *name) {
         return *end ? getpwnam(name) : getpwuid(number);
 }
 
-int run_user_find(const char *name, uid_t peer, RunUser **ret, char *problem, size_t size) {
+/* What the problem itself may not hold: everybody can read that, and not everybody the profile. */
+static void describe(const char *key, const char *value) {
+        fprintf(stderr, "postern-run: %s%s\n", key, value);
+}
+
+int run_user_find(const Profile *profile, uid_t peer, RunUser **ret, char *problem, size_t size) {
+        const char *name = profile->user;
         _cleanup_(run_user_free_cleanup) RunUser *user = NULL;
         const struct passwd *entry;
         uid_t broker = 0;
@@ -86,14 +92,19 @@ int run_user_find(const char *name, uid_t peer, RunUser **ret, char *problem, si
                 broker = entry->pw_uid;
         entry = find_entry(name);
         if (!entry) {
-                snprintf(problem, size, "User= names no user of this host: name one that exists");
+                describe("User=", name);
+                snprintf(problem, size,
+                         "User= of profile %s is no user of this host: name one "
+                         "that exists",
+                         profile->name);
                 return -ENOENT;
         }
         if (entry->pw_uid != 0 && (entry->pw_uid == broker || entry->pw_uid == peer)) {
-                snprintf(
-                        problem, size,
-                        "User= names the user that posternd runs as, which no renewal may be: name "
-                        "another one");
+                describe("User=", name);
+                snprintf(problem, size,
+                         "User= of profile %s is the user that posternd runs as, which no renewal "
+                         "may be: name another one",
+                         profile->name);
                 return -EPERM;
         }
         user = calloc(1, sizeof(*user));
@@ -108,8 +119,10 @@ int run_user_find(const char *name, uid_t peer, RunUser **ret, char *problem, si
                 return -ENOMEM;
         user->n_groups = ELEMENTS(user->groups);
         if (getgrouplist(user->name, user->gid, user->groups, &user->n_groups) < 0) {
-                snprintf(problem, size, "User= names one in more than %d groups: name another one",
-                         GROUPS_MAX);
+                describe("User=", name);
+                snprintf(problem, size,
+                         "User= of profile %s is in more than %d groups: name another one",
+                         profile->name, GROUPS_MAX);
                 return -E2BIG;
         }
         *ret = TAKE_POINTER(user);
@@ -286,41 +299,41 @@ __attribute__((noreturn)) static void child_main(const Profile *profile, const R
         child_fail(status, "", -errno);
 }
 
-/* Goes to every local user, so it names keys of the profile, not what root has written there. */
 static void explain(const Profile *profile, const Failure *failure, char *problem, size_t size) {
+        const char *name = profile->name;
+
+        describe("Exec=", profile->exec[0]);
+        describe("User=", profile->user);
         if (*failure->step) {
                 snprintf(problem, size,
-                         "the renewal could not be started: %s failed (%s); see to that and ask "
-                         "again",
-                         failure->step, strerror(-failure->error));
+                         "the program of Exec= of profile %s could not be started: %s failed (%s); "
+                         "see to that and ask again",
+                         name, failure->step, strerror(-failure->error));
                 return;
         }
         switch (failure->error) {
         case -ENOENT:
                 snprintf(problem, size,
-                         "the program that Exec= of profile %s names does not exist (or its "
-                         "interpreter "
+                         "the program of Exec= of profile %s does not exist (or its interpreter "
                          "does not): install it, or correct Exec=",
-                         profile->name);
+                         name);
                 break;
         case -EACCES:
                 snprintf(problem, size,
-                         "the user that User= of profile %s names may not execute the program of "
-                         "Exec=: "
-                         "make it executable, or correct one of the two",
-                         profile->name);
+                         "the user of profile %s may not execute the program of Exec=: make it "
+                         "executable, or correct Exec= or User=",
+                         name);
                 break;
         case -ENOEXEC:
                 snprintf(problem, size,
-                         "Exec= of profile %s names what is not a program: if it is a script, its "
-                         "first "
-                         "line must name the interpreter (#!/bin/sh)",
-                         profile->name);
+                         "the program of Exec= of profile %s is not a program: if it is a script, "
+                         "its first line must name the interpreter (#!/bin/sh)",
+                         name);
                 break;
         default:
                 snprintf(problem, size,
-                         "the program of Exec= of profile %s could not be started: %s",
-                         profile->name, strerror(-failure->error));
+                         "the program of Exec= of profile %s could not be started: %s", name,
+                         strerror(-failure->error));
                 break;
         }
 }

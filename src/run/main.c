@@ -121,7 +121,7 @@ static int job_accept(const Options *options, const RunPacket *request, Job *job
                                "the profile was changed after the window was authorised: ask "
                                "again")
                                ?: 1;
-        r = run_user_find(job->profile->user, broker.uid, &job->user, reason, sizeof(reason));
+        r = run_user_find(job->profile, broker.uid, &job->user, reason, sizeof(reason));
         if (r < 0)
                 return answer_problem("refused", r == -ENOMEM ? "memory ran out" : reason) ?: 1;
         snprintf(job->window, sizeof(job->window), "%s", window);

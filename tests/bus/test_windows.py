@@ -357,6 +357,23 @@ def test_stopped_daemon_is_not_needed_to_end_the_run(host):
     wait_until(lambda: not processes_of("sleep 1000"), "the renewal to be gone")
 
 
+@pytest.mark.parametrize("execute, user, key", [
+    ("/secret/hush-program --hush", "root", "Exec="),
+    ("/bin/true", "hush", "User="),
+])  # fmt: skip
+def test_what_a_private_profile_holds_reaches_nobody(host, execute, user, key):
+    """Not by an error, and not by the window's Hint; root finds it in the log."""
+    path = host.profile("private", profile(execute).replace("[Window]", f"User={user}\n[Window]"))
+    path.chmod(0o600)
+    with Signals(host) as signals:
+        error = error_of(host.bus.call, "Renew", "stt", "private", 0, 0, user="deploy")
+        window = signals.until("WindowClosed")[-1][2][1]
+    assert error.name == ERROR + "RunFailed" and f"{key} of profile private" in error.text
+    for text in (error.text, host.bus.get(window, WINDOW, "Hint", user="visitor")):
+        assert key in text and "hush" not in text
+    assert "hush" in host.posternd.text() and "--hush" not in host.posternd.text()
+
+
 # Helpers that a real one never is: they cannot be told to go, and do not leave when hung up on.
 DEAF_HELPER = """#!/usr/bin/python3
 import os, pathlib, signal, socket

@@ -500,7 +500,9 @@ def test_unknown_user(profiles):
     with Helper(profiles) as helper:
         helper.renew()
         problem = helper.problem("refused")
-    assert "User=" in problem and "name one" in problem and "nosuchuser" not in problem
+    assert "User= of profile web" in problem and "name one" in problem
+    # everybody may read a problem, and not everybody the profile
+    assert "nosuchuser" not in problem and "User=nosuchuser" in helper.log.read_text()
 
 
 @pytest.mark.parametrize("user", ["nobody", str(NOBODY)])
@@ -509,7 +511,8 @@ def test_the_broker_s_own_user(profiles, user):
     with Helper(profiles, owner=NOBODY) as helper:
         helper.renew()
         problem = helper.problem("refused")
-        assert "User=" in problem and user not in problem
+        assert "User= of profile web" in problem and user not in problem
+        assert f"User={user}" in helper.log.read_text()
     # somebody else's broker may, and so may that one as another user
     with Helper(profiles) as helper:
         assert helper.run()[0]["status"] == "0"
@@ -622,17 +625,21 @@ def test_program_that_cannot_be_started(profiles, content, mode, user, words, cg
         problem = helper.problem("failed")
         assert helper.output() == ""
         assert not any(WINDOW in path for path in cgroups())
-    # every local user may read it: what root wrote into the profile is not in it
-    assert "Exec=" in problem and str(program) not in problem
-    for word in words:
+    for word in ["Exec=", "profile web", *words]:
         assert word in problem
+    # everybody may read a problem, and not everybody the profile
+    assert str(program) not in problem
+    assert "nobody" not in problem and "--option" not in problem
+    log = helper.log.read_text()
+    assert f"Exec={program}\n" in log and f"User={user}\n" in log and "--option" not in log
 
 
 def test_directory_as_program(profiles):
     profiles.write("/etc")
     with Helper(profiles) as helper:
         helper.start()
-        assert "Exec=" in helper.problem("failed")
+        problem = helper.problem("failed")
+    assert "Exec=" in problem and "/etc" not in problem
 
 
 def test_surroundings_that_cannot_be_made(profiles):

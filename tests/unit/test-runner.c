@@ -295,7 +295,7 @@ static void failed(void **state) {
         start(fixture);
         loop(fixture);
         assert_int_equal(fixture->last, RUNNER_LOST);
-        assert_contains(fixture->problem, "does not exist");
+        assert_contains(fixture->problem, "the program of Exec= of profile web does not exist");
 }
 
 static void no_helper(void **state) {
