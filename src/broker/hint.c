@@ -88,8 +88,13 @@ char *hint_new(const Renewal *renewal) {
 }
 
 char *hint_new_failure(const Renewal *renewal) {
+        const char *hint = renewal->hint ? renewal->hint : "", *end = "";
         char status[40] = "";
         char *text;
+
+        /* the helper's and the firewall's are no whole sentences */
+        if (*hint)
+                end = hint[strlen(hint) - 1] == '.' ? " " : ". ";
 
         if (renewal->window.exit_status >= 0)
                 (void) snprintf(status, sizeof(status), ", exit status %i",
@@ -102,8 +107,7 @@ char *hint_new_failure(const Renewal *renewal) {
                      "journalctl "
                      "-t posternd POSTERN_WINDOW=%s",
                      renewal->profile->name, window_result_to_string(renewal->window.result),
-                     status, renewal->hint ? renewal->hint : "",
-                     renewal->hint && *renewal->hint ? " " : "", renewal->id, renewal->id) < 0)
+                     status, hint, end, renewal->id, renewal->id) < 0)
                 return NULL;
         return text;
 }

@@ -369,6 +369,7 @@ def test_what_a_private_profile_holds_reaches_nobody(host, execute, user, key):
         error = error_of(host.bus.call, "Renew", "stt", "private", 0, 0, user="deploy")
         window = signals.until("WindowClosed")[-1][2][1]
     assert error.name == ERROR + "RunFailed" and f"{key} of profile private" in error.text
+    assert ". To read what it printed" in error.text
     for text in (error.text, host.bus.get(window, WINDOW, "Hint", user="visitor")):
         assert key in text and "hush" not in text
     assert "hush" in host.posternd.text() and "--hush" not in host.posternd.text()
