@@ -21,14 +21,13 @@ enum {
         BROKER_FLAG_CLOSE_WITH_HOLDER = 1 << 0,
         BROKER_FLAGS_KNOWN = BROKER_FLAG_CLOSE_WITH_HOLDER,
 
-        /* Calls that wait for an answer: of everybody and of one uid; those that merely Wait() for a
-         * window's end have a share of their own, so that they cannot take the others'. */
+        /* Calls that wait for an answer, and Wait apart, which everybody may call: each as many in
+         * all, and of one uid. They count from when the bus has told the uid: till then nobody can
+         * tell whose share they take, and each connection has its own. */
         BROKER_CALLS = 256,
         BROKER_CALLS_PER_UID = 16,
-        BROKER_WAITS = 256,
+        BROKER_WAITS = 128,
         BROKER_WAITS_PER_UID = 16,
-        /* Of one connection whose uid the bus has not told yet. They count for nobody else: how many
-         * connections a user has, the bus limits. */
         BROKER_CALLS_UNKNOWN = 4,
         BROKER_WINDOWS_KEPT =
                 64, /* beyond that a closed window is forgotten before its minute is up */

@@ -13,7 +13,9 @@
 #include <sys/types.h>
 #include <systemd/sd-bus.h>
 
-enum { PEERS_MAX = 384 }; /* below the 512 match rules that a system bus grants one connection */
+/* Below the 512 match rules that a system bus grants one connection; and far above the 256
+ * connections that it grants one uid, so that nobody alone can use them up. */
+enum { PEERS_MAX = 480 };
 
 #define UID_NOBODY_KNOWN ((uid_t) -1)
 

@@ -209,9 +209,11 @@ static void request_ask_about_window(Request *request) {
                 request_ask(request, renewal->profile, renewal->window.duration_usec);
 }
 
-/* Is there room for one more of this uid? */
-static bool request_has_room(const Request *request, uid_t uid) {
-        bool waits = request->kind == REQUEST_WAIT;
+/* False: there are too many calls of its kind already, and it has been answered. */
+static bool request_take_place(Request *request, uid_t uid) {
+        const bool waits = request->kind == REQUEST_WAIT;
+        const unsigned max = waits ? BROKER_WAITS : BROKER_CALLS;
+        const unsigned max_uid = waits ? BROKER_WAITS_PER_UID : BROKER_CALLS_PER_UID;
         unsigned n = 0, n_uid = 0;
 
         for (const Request *other = request->broker->requests; other; other = other->next) {
@@ -220,8 +222,22 @@ static bool request_has_room(const Request *request, uid_t uid) {
                 n++;
                 n_uid += other->uid == uid;
         }
-        return waits ? n < BROKER_WAITS && n_uid < BROKER_WAITS_PER_UID
-                     : n < BROKER_CALLS && n_uid < BROKER_CALLS_PER_UID;
+
+        if (n_uid >= max_uid) {
+                request_refuse(request, OUTCOME_TOO_MANY_WINDOWS,
+                               "%u calls of this user wait for an answer already; ask again when "
+                               "one has returned.",
+                               n_uid);
+                return false;
+        }
+        if (n >= max) {
+                request_refuse(request, OUTCOME_TOO_MANY_WINDOWS,
+                               "Too many calls wait for an answer already; ask again in a moment.");
+                return false;
+        }
+
+        request->uid = uid;
+        return true;
 }
 
 void request_on_known(Request *request, uid_t uid) {
@@ -235,15 +251,8 @@ void request_on_known(Request *request, uid_t uid) {
                                "user.");
                 return;
         }
-        if (!request_has_room(request, uid)) {
-                request_refuse(
-                        request, OUTCOME_TOO_MANY_WINDOWS,
-                        "Too many calls wait for an answer already (%i of one user may); ask "
-                        "again when one has returned.",
-                        BROKER_CALLS_PER_UID);
+        if (!request_take_place(request, uid))
                 return;
-        }
-        request->uid = uid;
 
         switch (request->kind) {
         case REQUEST_RENEW:

@@ -154,7 +154,8 @@ static Request *request_new(Broker *broker, Call *call, const Caller *caller, Re
         }
         if (n_unknown >= BROKER_CALLS_UNKNOWN) {
                 request_refuse(request, OUTCOME_TOO_MANY_WINDOWS,
-                               "Too many calls wait for an answer already; ask again in a moment.");
+                               "Too many calls of this program wait for an answer already; ask "
+                               "again in a moment.");
                 return NULL;
         }
 

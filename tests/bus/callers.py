@@ -159,34 +159,40 @@ class Call:
 
 
 class Flood:
-    """A process of `user` with many connections, each of which asks again as soon as it is answered."""
+    """Many connections of one user, each with calls that it does not wait for. Entered when all of these
+    have reached the daemon, or wait for it."""
 
-    def __init__(self, testbed, user: str, connections: int, pipelined: int) -> None:
-        ready, write = os.pipe()
+    def __init__(self, testbed, user: str, member: str, signature: str = "", *arguments, interface: str = MANAGER,
+                 path: str = PATH, connections: int = 4, calls: int = 4) -> None:  # fmt: skip
+        self._bus, self._user, self._connections, self._calls = testbed.bus, user, connections, calls
+        address = DBusAddress(path, bus_name=NAME, interface=interface)
+        self._message = lambda: new_method_call(address, member, signature or None, arguments)
+
+    def __enter__(self):
+        read_end, write_end = os.pipe()
         self._pid = os.fork()
         if self._pid == 0:
             with _last_thing_of_child():
-                become(user)
-                self._run(testbed, connections, pipelined, write)
-        os.close(write)
-        with os.fdopen(ready) as stream:
-            assert stream.read(1), "the flood did not start"
+                become(self._user)
+                self._flood(write_end)
+        os.close(write_end)
+        with os.fdopen(read_end) as stream:
+            assert stream.read() == "sent", "the flood did not come"
+        return self
 
-    @staticmethod
-    def _run(testbed, connections: int, pipelined: int, write: int) -> None:
-        opened = [open_dbus_connection(testbed.bus.address) for _ in range(connections)]
-        address = DBusAddress(PATH, bus_name=NAME, interface=MANAGER)
-        sockets = {connection.sock: connection for connection in opened}
-        for connection in opened:
-            for _ in range(pipelined):
-                connection.send(new_method_call(address, "RequestWindow", "stt", ("good", 0, 0)))
-        os.write(write, b"x")
-        while True:
-            for sock in select.select(list(sockets), [], [])[0]:
-                sockets[sock].receive()
-                sockets[sock].send(new_method_call(address, "RequestWindow", "stt", ("good", 0, 0)))
+    def _flood(self, write_end: int) -> None:
+        connections = [open_dbus_connection(self._bus.address) for _ in range(self._connections)]
+        for connection in connections:
+            for _ in range(self._calls):
+                connection.send(self._message())
+        for connection in connections:
+            # the bus keeps a connection's messages in order
+            connection.send_and_get_reply(message_bus.GetId())
+        os.write(write_end, b"sent")
+        os.close(write_end)
+        signal.pause()
 
-    def end(self) -> None:
+    def __exit__(self, *_) -> None:
         os.kill(self._pid, signal.SIGKILL)
         os.waitpid(self._pid, 0)
 

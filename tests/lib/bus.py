@@ -26,6 +26,9 @@ MANAGER = "org.postern.Renewal1.Manager"
 
 # name: (uid, in group postern). Each has a group of its name.
 USERS = {"deploy": (6001, True), "visitor": (6002, False), "_postern": (6003, False)}
+# a crowd that acts together
+GUESTS = [f"guest{number}" for number in range(16)]
+USERS.update({guest: (6100 + number, False) for number, guest in enumerate(GUESTS)})
 GROUP_ID = 6000
 
 
