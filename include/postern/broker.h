@@ -45,6 +45,7 @@ typedef enum RequestKind {
         REQUEST_CLOSE,  /* answered when the window is closed */
         REQUEST_WAIT,   /* the same */
         REQUEST_LOG,
+        REQUEST_CHECK,
 } RequestKind;
 
 /* Owned by the broker, valid during the callback. */
@@ -52,8 +53,10 @@ typedef struct Answer {
         RequestKind kind;
         int outcome;              /* an Outcome, or negative errno */
         const char *text;         /* where outcome is not OUTCOME_OK and not negative */
-        const Renewal *renewal;   /* where outcome is OUTCOME_OK, REQUEST_LOG apart */
+        const Renewal *renewal;   /* where outcome is OUTCOME_OK, REQUEST_CHECK apart */
         const char *const *lines; /* REQUEST_LOG: NULL-terminated */
+        const Profile *profile;   /* REQUEST_CHECK; or NULL, and then */
+        const char *problem;      /* what is wrong in it */
 } Answer;
 
 typedef struct BrokerObserver {

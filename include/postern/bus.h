@@ -18,11 +18,6 @@
 #define BUS_WINDOW_INTERFACE  "org.postern.Renewal1.Window"
 #define BUS_PROFILE_INTERFACE "org.postern.Renewal1.Profile"
 
-enum {
-        BUS_CHECKS_MAX = 20, /* pre-flights in a row, each of which reads the whole ruleset */
-        BUS_CHECKS_INTERVAL_USEC = 10 * 1000 * 1000,
-};
-
 typedef struct Bus Bus;
 typedef struct BusShown BusShown;
 typedef struct BusProfile BusProfile;
@@ -45,8 +40,6 @@ struct Bus {
         void *userdata;
         BusShown *shown;     /* what clients were last told of each window */
         BusProfile *profile; /* the one that is being read */
-        uint64_t checks_since;
-        unsigned n_checks;
 };
 
 /* Connects, without waiting. Logs what a person should do where that fails. */
@@ -78,6 +71,7 @@ int bus_manager_add(Bus *bus);
 int bus_window_add(Bus *bus);
 int bus_profile_add(Bus *bus);
 
+int bus_manager_reply_check(Bus *bus, sd_bus_message *call, const Answer *answer);
 void bus_manager_emit(Bus *bus, const char *property);
 void bus_manager_emit_opened(Bus *bus, const Renewal *renewal);
 void bus_manager_emit_closed(Bus *bus, const Renewal *renewal);

@@ -16,6 +16,9 @@ enum {
         QUOTA_QUESTIONS = 32,
         QUOTA_WINDOWS_PER_UID = 4,
         QUOTA_WINDOWS = 16,
+        QUOTA_CHECKS_PER_UID = 20, /* pre-flights in a row, and as many again in this time */
+        QUOTA_CHECKS_INTERVAL_USEC = 10 * 1000 * 1000,
+        QUOTA_CHECKERS = 32, /* uids that pre-flight at the same time */
 };
 
 typedef struct Quota Quota;
@@ -42,3 +45,7 @@ int quota_window_check(Quota *quota, const char *profile, unsigned count, uint64
 int quota_window_begin(Quota *quota, const char *profile, unsigned count, uint64_t interval_usec,
                        uid_t uid, uint64_t now, uint64_t *ret_retry_at);
 void quota_window_done(Quota *quota, uid_t uid);
+
+/* May this uid have a pre-flight now, which reads the whole ruleset? Counts it. QUOTA_OK or
+ * QUOTA_RATE_LIMITED. */
+int quota_check(Quota *quota, uid_t uid, uint64_t now, uint64_t *ret_retry_at);

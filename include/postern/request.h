@@ -43,7 +43,8 @@ struct Request {
         bool interactive;
         bool counted; /* as a question, in quota */
 
-        Profile *profile; /* RENEW and WINDOW, until it becomes the window's */
+        char *profile_name; /* CHECK, which reads the file when it may */
+        Profile *profile;   /* RENEW and WINDOW, until it becomes the window's */
         uint64_t duration_usec;
         uint64_t flags;
 
@@ -57,6 +58,7 @@ void request_window(Broker *broker, Call *call, const Caller *caller, RequestKin
                     const char *profile, uint64_t duration_usec, uint64_t flags);
 void request_about_window(Broker *broker, Call *call, const Caller *caller, RequestKind kind,
                           const char *window_id, uint32_t lines);
+void request_check(Broker *broker, Call *call, const Caller *caller, const char *profile);
 
 /* For the broker, which is told these things. */
 void request_on_peer(Broker *broker, const char *name, PeerNews news);
@@ -78,6 +80,8 @@ void request_refuse(Request *request, Outcome outcome, const char *format, ...)
 /* When the window is open or closed, as the kind asks for. */
 void request_answer_window(Request *request, const Renewal *renewal);
 void request_answer_log(Request *request, const Renewal *renewal);
+/* With the profile, as it is now. */
+void request_answer_check(Request *request);
 /* The window that the request is about, or NULL, and then it is answered. */
 Renewal *request_find_window(Request *request);
 void request_log(const Request *request, int priority, const char *message_id, const char *text);

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <postern/bus.h>
 #include <postern/cleanup.h>
-#include <postern/clock.h>
 #include <postern/log.h>
 #include <string.h>
 
@@ -147,51 +146,33 @@ static int bus_manager_append_findings(sd_bus_message *reply, Broker *broker,
         return r < 0 ? r : findings.r;
 }
 
-/* Everybody may ask, and an answer takes a walk through the whole ruleset. */
-static bool bus_manager_check_is_due(Bus *bus) {
-        uint64_t now = clock_now(CLOCK_BOOTTIME);
+static int bus_manager_on_check(sd_bus_message *message, void *userdata, sd_bus_error *error) {
+        Bus *bus = userdata;
+        const char *profile;
+        Caller caller;
+        int r = sd_bus_message_read(message, "s", &profile);
 
-        if (now - bus->checks_since >= BUS_CHECKS_INTERVAL_USEC) {
-                bus->checks_since = now;
-                bus->n_checks = 0;
-        }
-        return bus->n_checks++ < BUS_CHECKS_MAX;
+        if (r < 0)
+                return r;
+        bus_fill_caller(message, &caller);
+        request_check(bus->broker, bus_call_new(message), &caller, profile);
+        return 1;
 }
 
-static int bus_manager_on_check(sd_bus_message *message, void *userdata, sd_bus_error *error) {
+int bus_manager_reply_check(Bus *bus, sd_bus_message *call, const Answer *answer) {
         _cleanup_(message_unref_cleanup) sd_bus_message *reply = NULL;
-        _cleanup_(profile_free_cleanup) Profile *profile = NULL;
-        _cleanup_free_ char *problem = NULL;
-        Bus *bus = userdata;
-        const char *name;
-        int r;
+        int r = sd_bus_message_new_method_return(call, &reply);
 
-        r = sd_bus_message_read(message, "s", &name);
-        if (r < 0)
-                return r;
-        if (!bus_manager_check_is_due(bus))
-                return sd_bus_error_set(error, outcome_to_error_name(OUTCOME_RATE_LIMITED),
-                                        "Too many pre-flights in a short time; ask again in 10 s.");
-        r = broker_load_profile(bus->broker, name, &profile, &problem);
-        if (r < 0)
-                return r;
-        if (r == PROFILE_MISSING)
-                return sd_bus_error_set(error, outcome_to_error_name(OUTCOME_NO_SUCH_PROFILE),
-                                        "There is no such profile; ListProfiles says which there "
-                                        "are.");
-        if (r == PROFILE_BAD && !problem)
-                return -ENOMEM;
-
-        r = sd_bus_message_new_method_return(message, &reply);
         if (r >= 0)
                 r = sd_bus_message_open_container(reply, 'a', "(sss)");
         if (r >= 0)
-                r = bus_manager_append_findings(reply, bus->broker, profile, problem);
+                r = bus_manager_append_findings(reply, bus->broker, answer->profile,
+                                                answer->problem);
         if (r >= 0)
                 r = sd_bus_message_close_container(reply);
         if (r >= 0)
                 r = sd_bus_send(NULL, reply, NULL);
-        return r < 0 ? r : 1;
+        return r;
 }
 
 static int bus_manager_get_version(sd_bus *connection, const char *path, const char *interface,

@@ -131,7 +131,7 @@ static int bus_reply_log(sd_bus_message *call, const Answer *answer) {
         return r;
 }
 
-static int bus_reply(sd_bus_message *call, const Answer *answer) {
+static int bus_reply(Bus *bus, sd_bus_message *call, const Answer *answer) {
         char path[BUS_WINDOW_PATH_MAX] = "";
         const char *result = "";
         int exit_status = -1;
@@ -153,6 +153,8 @@ static int bus_reply(sd_bus_message *call, const Answer *answer) {
                 return sd_bus_reply_method_return(call, "si", result, exit_status);
         case REQUEST_LOG:
                 return bus_reply_log(call, answer);
+        case REQUEST_CHECK:
+                return bus_manager_reply_check(bus, call, answer);
         }
         return -EINVAL;
 }
@@ -167,8 +169,11 @@ static void bus_answer(Call *call, const Answer *answer, void *userdata) {
                 r = sd_bus_reply_method_errorf(message,
                                                outcome_to_error_name((Outcome) answer->outcome),
                                                "%s", answer->text);
-        else
-                r = bus_reply(message, answer);
+        else {
+                r = bus_reply(userdata, message, answer);
+                if (r < 0) /* nobody is left waiting */
+                        r = sd_bus_reply_method_errno(message, r, NULL);
+        }
 
         if (r < 0 && r != -ENOTCONN && r != -ECONNRESET)
                 log_error("Cannot answer a call: %s", strerror(-r));

@@ -136,7 +136,8 @@ void request_on_granted(Request *request) {
                 if (renewal)
                         request_answer_log(request, renewal);
                 return;
-        case REQUEST_WAIT: /* is never asked about */
+        case REQUEST_WAIT: /* these are never asked about */
+        case REQUEST_CHECK:
                 request_fail(request, -EINVAL);
                 return;
         }
@@ -207,6 +208,18 @@ static void request_ask_about_window(Request *request) {
 
         if (renewal)
                 request_ask(request, renewal->profile, renewal->window.duration_usec);
+}
+
+static void request_preflight(Request *request) {
+        uint64_t now = clock_now(CLOCK_BOOTTIME), retry_at = now;
+
+        /* everybody may ask, and an answer takes a walk through the whole ruleset */
+        if (quota_check(request->broker->quota, request->uid, now, &retry_at) != QUOTA_OK)
+                request_refuse(request, OUTCOME_RATE_LIMITED,
+                               "Too many pre-flights in a short time; ask again in %" PRIu64 " s.",
+                               (retry_at - now + 999999) / 1000000);
+        else
+                request_answer_check(request);
 }
 
 /* False: there are too many calls of its kind already, and it has been answered. */
@@ -285,6 +298,9 @@ void request_on_known(Request *request, uid_t uid) {
                         request_answer_window(request, renewal);
                 else
                         request->state = REQUEST_WAITING;
+                return;
+        case REQUEST_CHECK:
+                request_preflight(request);
                 return;
         }
 }

@@ -13,6 +13,8 @@
 #include <stdarg.h>
 #include <string.h>
 
+DEFINE_CLEANUP(Profile, profile_free);
+
 #define REQUEST_DURATION_MIN_USEC ((uint64_t) 1000 * 1000)
 
 static void request_unlink(Request *request) {
@@ -33,6 +35,7 @@ static void request_free(Request *request) {
                 peer_release(broker->peers, request->sender);
         free(request->sender);
         profile_free(request->profile);
+        free(request->profile_name);
         free(request);
 }
 
@@ -90,6 +93,33 @@ void request_answer_log(Request *request, const Renewal *renewal) {
                 request_answer(request, &(Answer){.kind = request->kind,
                                                   .renewal = renewal,
                                                   .lines = (const char *const *) lines});
+}
+
+static void request_refuse_missing(Request *request, const char *name) {
+        if (profile_name_is_valid(name))
+                request_refuse(request, OUTCOME_NO_SUCH_PROFILE,
+                               "There is no profile %s; ListProfiles says which there are.", name);
+        else
+                request_refuse(request, OUTCOME_NO_SUCH_PROFILE,
+                               "That cannot be a profile's name: up to %i letters, digits, dots, "
+                               "dashes and underscores, the first a letter or digit. ListProfiles "
+                               "says which there are.",
+                               PROFILE_NAME_MAX);
+}
+
+void request_answer_check(Request *request) {
+        _cleanup_(profile_free_cleanup) Profile *profile = NULL;
+        _cleanup_free_ char *problem = NULL;
+        int r = broker_load_profile(request->broker, request->profile_name, &profile, &problem);
+
+        if (r == PROFILE_MISSING)
+                request_refuse_missing(request, request->profile_name);
+        else if (r < 0 || (r == PROFILE_BAD && !problem))
+                request_fail(request, r < 0 ? r : -ENOMEM);
+        else
+                request_answer(
+                        request,
+                        &(Answer){.kind = request->kind, .profile = profile, .problem = problem});
 }
 
 Renewal *request_find_window(Request *request) {
@@ -201,15 +231,8 @@ static bool request_take_profile(Request *request, const char *name) {
         if (r == PROFILE_BAD)
                 request_refuse(request, OUTCOME_BAD_PROFILE, "%s",
                                problem ? problem : "The profile has an error; see ListProfiles.");
-        else if (r == PROFILE_MISSING && profile_name_is_valid(name))
-                request_refuse(request, OUTCOME_NO_SUCH_PROFILE,
-                               "There is no profile %s; ListProfiles says which there are.", name);
         else if (r == PROFILE_MISSING)
-                request_refuse(request, OUTCOME_NO_SUCH_PROFILE,
-                               "That cannot be a profile's name: up to %i letters, digits, dots, "
-                               "dashes and underscores, the first a letter or digit. ListProfiles "
-                               "says which there are.",
-                               PROFILE_NAME_MAX);
+                request_refuse_missing(request, name);
         else
                 request_fail(request, r);
         return false;
@@ -255,6 +278,20 @@ void request_about_window(Broker *broker, Call *call, const Caller *caller, Requ
                 return;
         (void) snprintf(request->window_id, sizeof(request->window_id), "%s", window_id);
         request->lines = lines;
+
+        request_start(request);
+}
+
+void request_check(Broker *broker, Call *call, const Caller *caller, const char *profile) {
+        Request *request = request_new(broker, call, caller, REQUEST_CHECK);
+
+        if (!request)
+                return;
+        request->profile_name = strdup(profile);
+        if (!request->profile_name) {
+                request_fail(request, -ENOMEM);
+                return;
+        }
 
         request_start(request);
 }

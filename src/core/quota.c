@@ -4,7 +4,7 @@
  * Two ledgers. What is going on now is counted per uid, in a table that cannot overflow: an account
  * exists only while it holds a question or a window, and the caps over all bound both. What was
  * opened lately is kept per profile, as the times themselves, so that "5 in any hour" means any
- * hour.
+ * hour. Pre-flights cost nothing but time, so a bucket per uid will do.
  */
 
 #include <assert.h>
@@ -24,6 +24,12 @@ typedef struct Account {
         unsigned windows;
 } Account;
 
+/* A bucket that is full again in time: full_at says when, so an untouched one is all zero. */
+typedef struct Checker {
+        uid_t uid;
+        uint64_t full_at;
+} Checker;
+
 typedef struct History {
         struct History *next;
         uint64_t interval_usec; /* of the last window: when all are older, the history is dropped */
@@ -37,6 +43,7 @@ struct Quota {
         unsigned questions;
         unsigned windows;
         Account accounts[ACCOUNTS];
+        Checker checkers[QUOTA_CHECKERS];
         History *histories;
 };
 
@@ -210,4 +217,39 @@ void quota_window_done(Quota *quota, uid_t uid) {
         assert(account && account->windows > 0);
         account->windows--;
         quota->windows--;
+}
+
+/* Its own, or the one that is full soonest; nobody's place is taken while it counts. */
+static Checker *quota_find_checker(Quota *quota, uid_t uid, uint64_t now) {
+        Checker *soonest = &quota->checkers[0];
+
+        for (size_t i = 0; i < QUOTA_CHECKERS; i++) {
+                Checker *checker = &quota->checkers[i];
+
+                if (checker->full_at > now && checker->uid == uid)
+                        return checker;
+                if (checker->full_at < soonest->full_at)
+                        soonest = checker;
+        }
+
+        return soonest;
+}
+
+int quota_check(Quota *quota, uid_t uid, uint64_t now, uint64_t *ret_retry_at) {
+        const uint64_t cost = QUOTA_CHECKS_INTERVAL_USEC / QUOTA_CHECKS_PER_UID;
+        Checker *checker = quota_find_checker(quota, uid, now);
+        uint64_t full_at = checker->full_at > now ? checker->full_at : now;
+
+        if (checker->full_at > now && checker->uid != uid) {
+                *ret_retry_at = checker->full_at;
+                return QUOTA_RATE_LIMITED;
+        }
+        if (full_at + cost > now + QUOTA_CHECKS_INTERVAL_USEC) {
+                *ret_retry_at = full_at + cost - QUOTA_CHECKS_INTERVAL_USEC;
+                return QUOTA_RATE_LIMITED;
+        }
+
+        checker->uid = uid;
+        checker->full_at = full_at + cost;
+        return QUOTA_OK;
 }

@@ -20,7 +20,7 @@ from callers import (
     wait_no_window,
     windows,
 )
-from testbed import NAME, PATH, wait_until
+from testbed import NAME, PATH, run, wait_until
 
 RENEW = ("Renew", "stt")
 
@@ -193,6 +193,21 @@ def test_pre_flights_are_bounded(host):
         with contextlib.suppress(AssertionError):
             names.add(error_of(host.bus.call, "Check", "s", "good", user="visitor").name)
     assert names == {ERROR + "RateLimited"}
+    # for the one who asked so often alone
+    assert host.bus.call("Check", "s", "good", user="deploy")[0][0][:2] == ("ok", "profile")
+
+
+def test_file_that_cannot_be_read_disables_no_other(host):
+    """A disk's error, as far as anybody can tell: reading from there is EIO."""
+    path = host.profile("broken", "")
+    run(["mount", "--bind", "/proc/1/mem", str(path)])
+    try:
+        listed = {row[0]: row[3] for row in host.bus.call("ListProfiles", user="visitor")[0]}
+        assert listed["good"] == "" and "could not be read" in listed["broken"]
+        objects = host.bus.call("GetManagedObjects", interface="org.freedesktop.DBus.ObjectManager", user="visitor")[0]
+        assert {f"{PATH}/profile/broken", f"{PATH}/profile/good"} <= set(objects)
+    finally:
+        run(["umount", str(path)])
 
 
 def test_profile_objects_remember_the_last_window(host):

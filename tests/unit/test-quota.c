@@ -244,6 +244,37 @@ static void test_memory_is_bounded(void **state) {
         assert_true(mallinfo2().uordblks <= after_first + 64 * 1024);
 }
 
+static void test_checks(void **state) {
+        Quota *quota = *state;
+        uint64_t retry_at = 0;
+
+        for (unsigned i = 0; i < QUOTA_CHECKS_PER_UID; i++)
+                assert_int_equal(quota_check(quota, 1000, START, &retry_at), QUOTA_OK);
+        assert_int_equal(retry_at, 0);
+        assert_int_equal(quota_check(quota, 1000, START, &retry_at), QUOTA_RATE_LIMITED);
+        assert_true(retry_at > START && retry_at <= START + QUOTA_CHECKS_INTERVAL_USEC);
+
+        /* Nobody can use up what is another's, nor get it back by being many. */
+        for (uid_t uid = 1001; uid < 1000 + QUOTA_CHECKERS; uid++)
+                assert_int_equal(quota_check(quota, uid, START, &retry_at), QUOTA_OK);
+        assert_int_equal(quota_check(quota, 2000, START, &retry_at), QUOTA_RATE_LIMITED);
+        assert_int_equal(quota_check(quota, 1000, START, &retry_at), QUOTA_RATE_LIMITED);
+
+        /* retry_at is kept to */
+        assert_int_equal(quota_check(quota, 1000, retry_at - 1, &retry_at), QUOTA_RATE_LIMITED);
+        assert_int_equal(quota_check(quota, 1000, retry_at, &retry_at), QUOTA_OK);
+        assert_int_equal(quota_check(quota, 2000, retry_at, &retry_at), QUOTA_OK);
+
+        /* and it never becomes more */
+        for (uint64_t now = START + HOUR; now < START + 2 * HOUR; now += HOUR / 2) {
+                unsigned n = 0;
+
+                for (unsigned i = 0; i < 1000; i++)
+                        n += quota_check(quota, 1000, now + i, &retry_at) == QUOTA_OK;
+                assert_int_equal(n, QUOTA_CHECKS_PER_UID);
+        }
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_free_nothing),
@@ -258,6 +289,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_refused_by_a_cap, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_any_interval, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_memory_is_bounded, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_checks, setup, teardown),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
