@@ -43,6 +43,10 @@ bool value_is_path(const char *text);
 /* "certbot", or a number from 0 to 4294967294. Nobody is looked up. */
 bool value_is_user(const char *text);
 
+/* A service of systemd's by its whole name, "certbot.service" or "acme@example.com.service"; no
+ * template without an instance. Nothing is looked up. */
+bool value_is_service(const char *text);
+
 /* "inet filter input": family inet, ip or ip6, then two names as nft writes them. *ret has single
  * spaces and is freed by the caller. */
 int value_parse_chain(const char *text, char **ret);

@@ -19,6 +19,8 @@ enum {
         PROFILE_LINE_MAX = 4096,
         PROFILE_FILE_MAX = 64 * 1024,
         PROFILE_VERSION_MAX = 128,
+        PROFILE_ZONE_MAX = 17,
+        PROFILE_UNIT_MAX = 255, /* as systemd has it */
 };
 
 typedef enum Protocol {
@@ -50,8 +52,9 @@ typedef struct Profile {
         char *description; /* never NULL; "" when unset; printable UTF-8 without control or bidi */
         char *certificate; /* absolute path or NULL */
 
-        char **exec;        /* argv, NULL-terminated; exec[0] is an absolute path */
-        char *user;         /* "root" when unset */
+        char **exec; /* argv, NULL-terminated; exec[0] is an absolute path; NULL with a unit */
+        char *unit;  /* "NAME.service", which is started in place of exec; otherwise NULL */
+        char *user;  /* "root" when unset */
         char **environment; /* "KEY=value", NULL-terminated, never NULL */
         bool no_new_privileges;
 
@@ -59,12 +62,19 @@ typedef struct Profile {
         size_t n_ports;                /* 0: Ports=none */
         uint64_t default_duration_usec;
         uint64_t max_duration_usec;
+        bool reach_renewal;        /* lead to the renewal's own sockets alone */
+        bool open_on_challenge;    /* open while a token is there, not from the start */
+        char *challenge_directory; /* absolute path; NULL unless open_on_challenge */
         unsigned rate_limit_count;
         uint64_t rate_limit_interval_usec;
 
         GateType gate;
         GatePrecedence precedence;
         char *chain; /* "FAMILY TABLE CHAIN" with single spaces, or NULL */
+        char *zone;  /* GATE_FIREWALLD: a zone's name, or NULL */
+        /* GATE_COMMAND: argv, as in exec; otherwise NULL */
+        char **open_command;
+        char **close_command;
 
         char version[PROFILE_VERSION_MAX]; /* tells one state of the file from another */
 } Profile;
@@ -109,6 +119,16 @@ bool profile_name_is_valid(const char *name);
 /* "80/tcp 443/tcp", or "none". At most PROFILE_PORTS_TEXT_MAX bytes with the terminating 0. */
 enum { PROFILE_PORTS_TEXT_MAX = PROFILE_PORTS_MAX * 10 + 1 };
 void profile_format_ports(const Profile *profile, char *ret, size_t size);
+void ports_format(const Port *ports, size_t n_ports, char *ret, size_t size);
+/* By number, then by protocol; for qsort(). */
+int port_compare(const void *a, const void *b);
+/* Adds to ports (PROFILE_PORTS_MAX of them fit) what of others is not among them, and sorts them.
+ * -ENOSPC: it does not fit, and nothing was changed. */
+int ports_join(Port *ports, size_t *n_ports, const Port *others, size_t n_others);
+
+/* Of OpenCommand=, User= and Environment=: another one means that what was opened before was
+ * perhaps opened somewhere else. Tells apart what an admin writes, not what an attacker makes. */
+uint64_t profile_gate_digest(const Profile *profile);
 
 const char *protocol_to_string(Protocol protocol);
 const char *gate_type_to_string(GateType type);

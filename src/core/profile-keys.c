@@ -3,15 +3,15 @@
 /*
  * One table says which keys there are, where they stand and who reads their value.
  *
- * A key that this version knows but cannot obey is refused like a bad one: a profile that is half
- * obeyed opens something else than its admin meant.
+ * A key that means nothing beside the others is refused like a bad one (profile-together.c): a
+ * profile that is half obeyed opens something else than its admin meant.
  */
 
 #include <errno.h>
 #include <postern/cleanup.h>
 #include <postern/profile-keys.h>
 #include <postern/profile-problem.h>
-#include <postern/profile-reader.h>
+#include <postern/profile-together.h>
 #include <postern/profile-value.h>
 #include <string.h>
 
@@ -21,38 +21,6 @@
 #define DURATION_MAX         (3600 * USEC_PER_SEC)
 #define DURATION_DEFAULT     (120 * USEC_PER_SEC)
 #define DURATION_MAX_DEFAULT (600 * USEC_PER_SEC)
-
-typedef enum Key {
-        KEY_DESCRIPTION,
-        KEY_CERTIFICATE,
-        KEY_EXEC,
-        KEY_UNIT,
-        KEY_USER,
-        KEY_ENVIRONMENT,
-        KEY_NO_NEW_PRIVILEGES,
-        KEY_PORTS,
-        KEY_DEFAULT_DURATION,
-        KEY_MAX_DURATION,
-        KEY_RATE_LIMIT,
-        KEY_REACH,
-        KEY_OPEN_ON,
-        KEY_CHALLENGE_DIRECTORY,
-        KEY_TYPE,
-        KEY_CHAIN,
-        KEY_PRECEDENCE,
-        KEY_ZONE,
-        KEY_OPEN_COMMAND,
-        KEY_CLOSE_COMMAND,
-        KEY_COUNT,
-} Key;
-
-typedef struct Parse {
-        Profile *profile;
-        ProfileReader reader;
-        unsigned lines[KEY_COUNT]; /* where each key was last given; 0: not at all */
-        size_t n_environment;
-        char **ret_problem;
-} Parse;
 
 typedef struct KeyInfo {
         const char *section;
@@ -64,15 +32,22 @@ typedef struct KeyInfo {
 
 static const KeyInfo keys[KEY_COUNT];
 
-static int bad(Parse *parse, Key key, const char *fault) {
+int profile_keys_bad(Parse *parse, Key key, const char *fault) {
         return profile_problem_set(PROFILE_BAD, parse->ret_problem, "%s:%u: %s= %s",
                                    parse->reader.file_name, parse->lines[key], keys[key].name,
                                    fault);
 }
 
+int profile_keys_lacks(Parse *parse, Key key, const char *example) {
+        return profile_problem_set(PROFILE_BAD, parse->ret_problem,
+                                   "%s: [%s] lacks %s=; add it, as in %s=%s",
+                                   parse->reader.file_name, keys[key].section, keys[key].name,
+                                   keys[key].name, example);
+}
+
 /* What a parser made of the value: fine, unexpected, or the admin's to mend. */
 static int judge(Parse *parse, Key key, int r, const char *fault) {
-        return r == 0 || r == -ENOMEM ? r : bad(parse, key, fault);
+        return r == 0 || r == -ENOMEM ? r : profile_keys_bad(parse, key, fault);
 }
 
 static int set_string(char **string, const char *value) {
@@ -84,46 +59,70 @@ static int set_string(char **string, const char *value) {
         return 0;
 }
 
+/* fault: of a value that is not good. */
+static int set_good(Parse *parse, Key key, const char *value, bool (*is_good)(const char *),
+                    char **string, const char *fault) {
+        return is_good(value) ? set_string(string, value) : profile_keys_bad(parse, key, fault);
+}
+
 static int set_description(Parse *parse, Key key, const char *value) {
-        if (!value_is_plain_text(value))
-                return bad(parse, key,
-                           "holds control characters or one of < > &; write it in plain text");
-        return set_string(&parse->profile->description, value);
+        return set_good(parse, key, value, value_is_plain_text, &parse->profile->description,
+                        "holds control characters, angle brackets or an ampersand; write it in "
+                        "plain text");
 }
 
 static int set_certificate(Parse *parse, Key key, const char *value) {
-        if (!value_is_path(value))
-                return bad(parse, key,
-                           "is no absolute path without \"..\"; write one such as "
-                           "/etc/letsencrypt/live/example.com/fullchain.pem");
-        return set_string(&parse->profile->certificate, value);
+        return set_good(parse, key, value, value_is_path, &parse->profile->certificate,
+                        "is no absolute path without \"..\"; write one such as "
+                        "/etc/letsencrypt/live/example.com/fullchain.pem");
 }
 
-static int set_exec(Parse *parse, Key key, const char *value) {
-        Profile *profile = parse->profile;
+/* example: what a good line is. */
+static int set_argv(Parse *parse, Key key, const char *value, const char *example, char ***argv) {
+        char fault[PROFILE_PROBLEM_MAX];
         int r;
 
-        r = value_split_argv(value, &profile->exec);
-        if (r == -ENOENT)
-                return bad(parse, key,
-                           "is empty; write a command such as Exec=/usr/bin/certbot renew");
+        r = value_split_argv(value, argv);
+        if (r == -ENOENT) {
+                (void) snprintf(fault, sizeof(fault), "is empty; write a command such as %s",
+                                example);
+                return profile_keys_bad(parse, key, fault);
+        }
         if (r != 0)
                 return judge(parse, key, r,
                              "has an unfinished quote or an unknown escape; close the quote, and "
                              "write a backslash as \\\\");
-        if (!value_is_path(profile->exec[0]))
-                return bad(parse, key,
-                           "does not begin with an absolute path without \"..\"; write the "
-                           "program's full path, as in Exec=/usr/bin/certbot renew");
-        return 0;
+        if (value_is_path((*argv)[0]))
+                return 0;
+        (void) snprintf(fault, sizeof(fault),
+                        "does not begin with an absolute path without \"..\"; write the program's "
+                        "full path, as in %s",
+                        example);
+        return profile_keys_bad(parse, key, fault);
+}
+
+static int set_exec(Parse *parse, Key key, const char *value) {
+        return set_argv(parse, key, value, "Exec=/usr/bin/certbot renew", &parse->profile->exec);
+}
+
+static int set_unit(Parse *parse, Key key, const char *value) {
+        return set_good(parse, key, value, value_is_service, &parse->profile->unit,
+                        "is no service's name; write the whole name, as in Unit=certbot.service, "
+                        "of a template's with its instance");
+}
+
+static int set_gate_command(Parse *parse, Key key, const char *value) {
+        Profile *profile = parse->profile;
+
+        if (key == KEY_OPEN_COMMAND)
+                return set_argv(parse, key, value, EXAMPLE_OPEN, &profile->open_command);
+        return set_argv(parse, key, value, EXAMPLE_CLOSE, &profile->close_command);
 }
 
 static int set_user(Parse *parse, Key key, const char *value) {
-        if (!value_is_user(value))
-                return bad(parse, key,
-                           "is no user name or number; write one such as User=certbot or leave "
-                           "it out for root");
-        return set_string(&parse->profile->user, value);
+        return set_good(parse, key, value, value_is_user, &parse->profile->user,
+                        "is no user name or number; write one such as User=certbot or leave it "
+                        "out for root");
 }
 
 static bool starts_with(const char *text, const char *prefix) {
@@ -141,20 +140,23 @@ static int set_environment(Parse *parse, Key key, const char *value) {
         if (!value[length] || strspn(value, letters) == 0 ||
             length != strspn(value,
                              "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_0123456789"))
-                return bad(parse, key,
-                           "is no KEY=value with a KEY of letters, digits and _; write one a "
-                           "line, without quotes, as in Environment=LANG=C");
+                return profile_keys_bad(
+                        parse, key,
+                        "is no KEY=value with a KEY of letters, digits and _; write one a "
+                        "line, without quotes, as in Environment=LANG=C");
         if (!value_is_printable(value))
-                return bad(parse, key, "holds control characters; write plain text");
+                return profile_keys_bad(parse, key, "holds control characters; write plain text");
         for (size_t i = 0; i < ELEMENTS(ours); i++)
                 if (starts_with(value, ours[i]))
-                        return bad(parse, key,
-                                   "sets a variable that is not the profile's (POSTERN_*, LD_*, "
-                                   "LISTEN_*, NOTIFY_SOCKET); leave it out, or set it in a script");
+                        return profile_keys_bad(
+                                parse, key,
+                                "sets a variable that is not the profile's (POSTERN_*, LD_*, "
+                                "LISTEN_*, NOTIFY_SOCKET); leave it out, or set it in a script");
         for (size_t i = 0; i < parse->n_environment; i++)
                 if (strncmp(environment[i], value, length + 1) == 0)
-                        return bad(parse, key,
-                                   "sets a variable for the second time; leave one of them out");
+                        return profile_keys_bad(
+                                parse, key,
+                                "sets a variable for the second time; leave one of them out");
 
         item = strdup(value);
         if (!item)
@@ -169,7 +171,7 @@ static int set_environment(Parse *parse, Key key, const char *value) {
 static int set_no_new_privileges(Parse *parse, Key key, const char *value) {
         parse->profile->no_new_privileges = strcmp(value, "yes") == 0;
         if (!parse->profile->no_new_privileges && strcmp(value, "no") != 0)
-                return bad(parse, key, "is neither yes nor no; write one of them");
+                return profile_keys_bad(parse, key, "is neither yes nor no; write one of them");
         return 0;
 }
 
@@ -179,9 +181,9 @@ static int set_ports(Parse *parse, Key key, const char *value) {
 
         r = value_parse_ports(value, profile->ports, &profile->n_ports);
         if (r == -EEXIST)
-                return bad(parse, key, "names a port twice; leave one of them out");
+                return profile_keys_bad(parse, key, "names a port twice; leave one of them out");
         if (r == -E2BIG)
-                return bad(parse, key, "names more than 16 ports; write at most 16");
+                return profile_keys_bad(parse, key, "names more than 16 ports; write at most 16");
         return judge(parse, key, r,
                      "is no list of ports from 1 to 65535 with their protocol; write it as in "
                      "Ports=80/tcp or Ports=80/tcp 443/udp, or Ports=none");
@@ -196,7 +198,8 @@ static int set_duration(Parse *parse, Key key, const char *value) {
         if (r == 0 && (usec < DURATION_MIN || usec > DURATION_MAX))
                 r = -ERANGE;
         if (r == -ERANGE)
-                return bad(parse, key, "is not within 1s and 1h; write a time such as 2min");
+                return profile_keys_bad(parse, key,
+                                        "is not within 1s and 1h; write a time such as 2min");
         if (r != 0)
                 return judge(parse, key, r, "is no time span; write one such as 90s or 2min");
 
@@ -221,7 +224,6 @@ static int set_rate_limit(Parse *parse, Key key, const char *value) {
 typedef struct Choice {
         const char *text;
         int value;
-        bool later; /* part of the format, not of this version */
 } Choice;
 
 /* instead: what to write. */
@@ -230,13 +232,6 @@ static int choose(Parse *parse, Key key, const char *value, const Choice *choice
         for (size_t i = 0; i < n; i++) {
                 if (strcmp(value, choices[i].text) != 0)
                         continue;
-                if (choices[i].later)
-                        return profile_problem_set(
-                                PROFILE_BAD, parse->ret_problem,
-                                "%s:%u: %s=%s is not available in this version; leave it out or "
-                                "write %s",
-                                parse->reader.file_name, parse->lines[key], keys[key].name,
-                                choices[i].text, instead);
                 *ret = choices[i].value;
                 return 0;
         }
@@ -247,31 +242,43 @@ static int choose(Parse *parse, Key key, const char *value, const Choice *choice
 }
 
 static int set_reach(Parse *parse, Key key, const char *value) {
-        static const Choice choices[] = {{"any"}, {"renewal", .later = true}};
-        int chosen;
+        static const Choice choices[] = {{"any", false}, {"renewal", true}};
+        int chosen = 0, r;
 
-        return choose(parse, key, value, choices, ELEMENTS(choices), "Reach=any", &chosen);
+        r = choose(parse, key, value, choices, ELEMENTS(choices), "Reach=any or Reach=renewal",
+                   &chosen);
+        if (r == 0)
+                parse->profile->reach_renewal = chosen;
+        return r;
 }
 
 static int set_open_on(Parse *parse, Key key, const char *value) {
-        static const Choice choices[] = {{"start"}, {"challenge", .later = true}};
-        int chosen;
+        static const Choice choices[] = {{"start", false}, {"challenge", true}};
+        int chosen = 0, r;
 
-        return choose(parse, key, value, choices, ELEMENTS(choices), "OpenOn=start", &chosen);
+        r = choose(parse, key, value, choices, ELEMENTS(choices),
+                   "OpenOn=start or OpenOn=challenge", &chosen);
+        if (r == 0)
+                parse->profile->open_on_challenge = chosen;
+        return r;
+}
+
+static int set_challenge_directory(Parse *parse, Key key, const char *value) {
+        return set_good(parse, key, value, value_is_path, &parse->profile->challenge_directory,
+                        "is no absolute path without \"..\"; write one such as "
+                        "/var/www/html/.well-known/acme-challenge");
 }
 
 static int set_type(Parse *parse, Key key, const char *value) {
         static const Choice choices[] = {
-                {"auto", GATE_AUTO},
-                {"nftables", GATE_NFTABLES},
-                {"firewalld", GATE_FIREWALLD, .later = true},
-                {"command", GATE_COMMAND, .later = true},
+                {"auto", GATE_AUTO},           {"nftables", GATE_NFTABLES},
+                {"firewalld", GATE_FIREWALLD}, {"command", GATE_COMMAND},
                 {"none", GATE_NONE},
         };
         int chosen = 0, r;
 
         r = choose(parse, key, value, choices, ELEMENTS(choices),
-                   "Type=auto, Type=nftables or Type=none", &chosen);
+                   "Type=auto, Type=nftables, Type=firewalld, Type=command or Type=none", &chosen);
         if (r == 0)
                 parse->profile->gate = (GateType) chosen;
         return r;
@@ -297,15 +304,24 @@ static int set_chain(Parse *parse, Key key, const char *value) {
                      "Chain=inet filter input");
 }
 
-static int set_later(Parse *parse, Key key, const char *value) {
-        return bad(parse, key, "is not available in this version; leave it out");
+/* As firewalld names them; it has none longer than 17. */
+static int set_zone(Parse *parse, Key key, const char *value) {
+        size_t length = strspn(value, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+                                      "0123456789_/-");
+
+        if (value[length] || length > PROFILE_ZONE_MAX)
+                return profile_keys_bad(
+                        parse, key,
+                        "is no zone's name, of up to 17 letters, digits, _, / and -; write one "
+                        "that `firewall-cmd --get-zones` lists");
+        return set_string(&parse->profile->zone, value);
 }
 
 static const KeyInfo keys[KEY_COUNT] = {
         [KEY_DESCRIPTION] = {"Profile", "Description", set_description, .may_be_empty = true},
         [KEY_CERTIFICATE] = {"Profile", "Certificate", set_certificate, .may_be_empty = true},
         [KEY_EXEC] = {"Renewal", "Exec", set_exec},
-        [KEY_UNIT] = {"Renewal", "Unit", set_later, .may_be_empty = true},
+        [KEY_UNIT] = {"Renewal", "Unit", set_unit, .may_be_empty = true},
         [KEY_USER] = {"Renewal", "User", set_user},
         [KEY_ENVIRONMENT] = {"Renewal", "Environment", set_environment, .repeatable = true},
         [KEY_NO_NEW_PRIVILEGES] = {"Renewal", "NoNewPrivileges", set_no_new_privileges},
@@ -315,14 +331,14 @@ static const KeyInfo keys[KEY_COUNT] = {
         [KEY_RATE_LIMIT] = {"Window", "RateLimit", set_rate_limit},
         [KEY_REACH] = {"Window", "Reach", set_reach},
         [KEY_OPEN_ON] = {"Window", "OpenOn", set_open_on},
-        [KEY_CHALLENGE_DIRECTORY] = {"Window", "ChallengeDirectory", set_later,
+        [KEY_CHALLENGE_DIRECTORY] = {"Window", "ChallengeDirectory", set_challenge_directory,
                                      .may_be_empty = true},
         [KEY_TYPE] = {"Gate", "Type", set_type},
         [KEY_CHAIN] = {"Gate", "Chain", set_chain, .may_be_empty = true},
         [KEY_PRECEDENCE] = {"Gate", "Precedence", set_precedence},
-        [KEY_ZONE] = {"Gate", "Zone", set_later, .may_be_empty = true},
-        [KEY_OPEN_COMMAND] = {"Gate", "OpenCommand", set_later, .may_be_empty = true},
-        [KEY_CLOSE_COMMAND] = {"Gate", "CloseCommand", set_later, .may_be_empty = true},
+        [KEY_ZONE] = {"Gate", "Zone", set_zone, .may_be_empty = true},
+        [KEY_OPEN_COMMAND] = {"Gate", "OpenCommand", set_gate_command, .may_be_empty = true},
+        [KEY_CLOSE_COMMAND] = {"Gate", "CloseCommand", set_gate_command, .may_be_empty = true},
 };
 
 static bool is_near(size_t distance, const char *name) {
@@ -422,44 +438,6 @@ static int parse_key(Parse *parse) {
         return keys[key].set(parse, key, reader->value);
 }
 
-static int check_required(Parse *parse, Key key, const char *example) {
-        if (parse->lines[key] != 0)
-                return 0;
-        return profile_problem_set(PROFILE_BAD, parse->ret_problem,
-                                   "%s: [%s] lacks %s=; add it, as in %s=%s",
-                                   parse->reader.file_name, keys[key].section, keys[key].name,
-                                   keys[key].name, example);
-}
-
-/* What only the whole file shows. */
-static int check_together(Parse *parse) {
-        Profile *profile = parse->profile;
-        int r;
-
-        r = check_required(parse, KEY_EXEC, "/usr/bin/certbot renew");
-        if (r == 0)
-                r = check_required(parse, KEY_PORTS, "80/tcp");
-        if (r != 0)
-                return r;
-
-        /* who gives only a short maximum means that as the default too */
-        if (!parse->lines[KEY_DEFAULT_DURATION] &&
-            profile->max_duration_usec < profile->default_duration_usec)
-                profile->default_duration_usec = profile->max_duration_usec;
-        if (profile->default_duration_usec > profile->max_duration_usec)
-                return bad(parse, KEY_DEFAULT_DURATION,
-                           "is longer than MaxDuration= (10min where it is not given); write a "
-                           "shorter time, or a longer MaxDuration=");
-
-        if (profile->gate == GATE_NONE && profile->chain)
-                return bad(parse, KEY_CHAIN,
-                           "means nothing with Type=none; leave it out or write Type=nftables");
-        if (profile->gate == GATE_NONE && parse->lines[KEY_PRECEDENCE])
-                return bad(parse, KEY_PRECEDENCE,
-                           "means nothing with Type=none; leave it out or write Type=nftables");
-        return 0;
-}
-
 static void set_defaults(Profile *profile) {
         profile->no_new_privileges = true;
         profile->default_duration_usec = DURATION_DEFAULT;
@@ -501,7 +479,7 @@ int profile_keys_parse(Profile *profile, const char *file_name, char *text, size
         } while (r == 0 && parse.reader.item != READER_END);
 
         if (r == 0)
-                r = check_together(&parse);
+                r = profile_together_check(&parse);
         if (r == 0)
                 r = fill_strings(profile);
         return r;

@@ -171,12 +171,6 @@ static int parse_port(const char *text, size_t length, Port *ret) {
         return 0;
 }
 
-static int port_compare(const Port *a, const Port *b) {
-        if (a->number != b->number)
-                return a->number < b->number ? -1 : 1;
-        return (int) a->protocol - (int) b->protocol;
-}
-
 int value_parse_ports(const char *text, Port ret[PROFILE_PORTS_MAX], size_t *ret_n) {
         static const char separators[] = BLANKS ",";
         Port ports[PROFILE_PORTS_MAX];
@@ -255,6 +249,20 @@ bool value_is_user(const char *text) {
         while ((*p >= 'a' && *p <= 'z') || is_digit(*p) || *p == '_' || *p == '-')
                 p++;
         return !*p && p - text <= 32;
+}
+
+bool value_is_service(const char *text) {
+        static const char suffix[] = ".service";
+        size_t length = strlen(text), stem = strcspn(text, "@");
+
+        if (length > PROFILE_UNIT_MAX || length < sizeof(suffix) ||
+            strcmp(text + length - strlen(suffix), suffix) != 0)
+                return false;
+        for (size_t i = 0; i < length; i++)
+                if (!is_letter(text[i]) && !is_digit(text[i]) && !strchr(":-_.\\@", text[i]))
+                        return false;
+        /* "@.service" ends a template's name */
+        return stem > 0 && strcmp(text + stem, "@.service") != 0;
 }
 
 static bool is_nft_name(const char *text, size_t length) {

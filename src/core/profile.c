@@ -5,10 +5,10 @@
  * now, and nothing of a file that has anything wrong with it.
  */
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <postern/cleanup.h>
+#include <postern/directory.h>
 #include <postern/profile-file.h>
 #include <postern/profile-keys.h>
 #include <postern/profile-problem.h>
@@ -20,7 +20,6 @@
 
 DEFINE_CLEANUP(Profile, profile_free);
 DEFINE_CLEANUP(char *, profile_names_free);
-DEFINE_CLEANUP(DIR, closedir);
 
 bool profile_name_is_valid(const char *name) {
         static const char letters[] =
@@ -37,12 +36,36 @@ Profile *profile_free(Profile *profile) {
         free(profile->name);
         free(profile->description);
         free(profile->certificate);
+        free(profile->challenge_directory);
         value_argv_free(profile->exec);
+        free(profile->unit);
         free(profile->user);
         value_argv_free(profile->environment);
         free(profile->chain);
+        free(profile->zone);
+        value_argv_free(profile->open_command);
+        value_argv_free(profile->close_command);
         free(profile);
         return NULL;
+}
+
+/* FNV-1a, with the final 0 of each string. */
+static uint64_t digest_string(uint64_t digest, const char *string) {
+        do
+                digest = (digest ^ (uint8_t) *string) * UINT64_C(0x100000001b3);
+        while (*string++);
+        return digest;
+}
+
+uint64_t profile_gate_digest(const Profile *profile) {
+        uint64_t digest = digest_string(UINT64_C(0xcbf29ce484222325), profile->user);
+
+        for (char **word = profile->open_command; word && *word; word++)
+                digest = digest_string(digest, *word);
+        digest = digest_string(digest, ""); /* so that no argument can be taken for a variable */
+        for (char **variable = profile->environment; *variable; variable++)
+                digest = digest_string(digest, *variable);
+        return digest >> 2; /* as large as the numbers of a file may be, see cursor.h */
 }
 
 int profile_load(const char *config_dir, const char *name, unsigned flags, Profile **ret,
@@ -101,24 +124,17 @@ static int compare_names(const void *a, const void *b) {
 
 /* NULL with errno: could not; NULL and 0: there is none. */
 static DIR *open_directory(const char *config_dir) {
-        _cleanup_close_ int parent = -1, fd = -1;
-        DIR *directory = NULL;
+        _cleanup_close_ int parent = open(config_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        DIR *directory = parent >= 0 ? directory_open(parent, "profiles") : NULL;
 
-        parent = open(config_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        if (parent >= 0)
-                fd = openat(parent, "profiles", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (fd >= 0)
-                directory = fdopendir(fd);
-        if (directory)
-                fd = -1; /* the stream closes it */
-        else if (errno == ENOENT)
+        if (!directory && errno == ENOENT)
                 errno = 0;
         return directory;
 }
 
 int profile_list(const char *config_dir, char ***ret) {
         _cleanup_(profile_names_free_cleanup) char **names = NULL;
-        _cleanup_(closedir_cleanup) DIR *directory = NULL;
+        _cleanup_closedir_ DIR *directory = NULL;
         size_t n = 0;
         int r;
 
@@ -160,14 +176,49 @@ char **profile_names_free(char **names) {
         return value_argv_free(names);
 }
 
-void profile_format_ports(const Profile *profile, char *ret, size_t size) {
+void ports_format(const Port *ports, size_t n_ports, char *ret, size_t size) {
         size_t used = 0;
 
         (void) snprintf(ret, size, "none");
-        for (size_t i = 0; i < profile->n_ports && used < size; i++)
+        for (size_t i = 0; i < n_ports && used < size; i++)
                 used += (size_t) snprintf(ret + used, size - used, "%s%u/%s", i > 0 ? " " : "",
-                                          profile->ports[i].number,
-                                          protocol_to_string(profile->ports[i].protocol));
+                                          ports[i].number, protocol_to_string(ports[i].protocol));
+}
+
+int port_compare(const void *a, const void *b) {
+        const Port *x = a, *y = b;
+
+        if (x->number != y->number)
+                return x->number < y->number ? -1 : 1;
+        return (x->protocol > y->protocol) - (x->protocol < y->protocol);
+}
+
+int ports_join(Port *ports, size_t *n_ports, const Port *others, size_t n_others) {
+        Port all[PROFILE_PORTS_MAX];
+        size_t n = *n_ports;
+
+        memcpy(all, ports, n * sizeof(all[0]));
+        for (size_t i = 0; i < n_others; i++) {
+                bool known = false;
+
+                for (size_t k = 0; k < n; k++)
+                        known |= port_compare(&all[k], &others[i]) == 0;
+                if (known)
+                        continue;
+                if (n == PROFILE_PORTS_MAX)
+                        return -ENOSPC;
+                all[n++] = others[i];
+        }
+        if (n > 0) {
+                qsort(all, n, sizeof(all[0]), port_compare);
+                memcpy(ports, all, n * sizeof(all[0]));
+        }
+        *n_ports = n;
+        return 0;
+}
+
+void profile_format_ports(const Profile *profile, char *ret, size_t size) {
+        ports_format(profile->ports, profile->n_ports, ret, size);
 }
 
 const char *protocol_to_string(Protocol protocol) {

@@ -13,10 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-        ACCOUNTS = QUOTA_QUESTIONS + QUOTA_WINDOWS,
-        HISTORY_MAX = 100, /* the highest count that a rate limit may name */
-};
+enum { ACCOUNTS = QUOTA_QUESTIONS + QUOTA_WINDOWS };
 
 typedef struct Account {
         uid_t uid;
@@ -32,10 +29,7 @@ typedef struct Checker {
 
 typedef struct History {
         struct History *next;
-        uint64_t interval_usec; /* of the last window: when all are older, the history is dropped */
-        unsigned used;
-        unsigned newest;
-        uint64_t times[HISTORY_MAX]; /* a ring */
+        QuotaHistory opened;
         char profile[];
 } History;
 
@@ -114,7 +108,7 @@ void quota_question_done(Quota *quota, uid_t uid) {
         quota->questions--;
 }
 
-static History *quota_find_history(Quota *quota, const char *profile) {
+static History *quota_find_history(const Quota *quota, const char *profile) {
         for (History *history = quota->histories; history; history = history->next)
                 if (strcmp(history->profile, profile) == 0)
                         return history;
@@ -122,17 +116,33 @@ static History *quota_find_history(Quota *quota, const char *profile) {
         return NULL;
 }
 
-/* The nth newest time, from 1. */
-static uint64_t history_at(const History *history, unsigned nth) {
-        return history->times[(history->newest + HISTORY_MAX - (nth - 1)) % HISTORY_MAX];
+static int quota_add_history(Quota *quota, const char *profile, History **ret) {
+        size_t size = strlen(profile) + 1;
+        History *history;
+
+        history = calloc(1, sizeof(*history) + size);
+        if (!history)
+                return -ENOMEM;
+
+        memcpy(history->profile, profile, size);
+        history->next = quota->histories;
+        quota->histories = history;
+        *ret = history;
+        return 0;
 }
 
-static void history_add(History *history, uint64_t interval_usec, uint64_t now) {
-        history->newest = (history->newest + 1) % HISTORY_MAX;
-        history->times[history->newest] = now;
+/* The nth newest time, from 1. */
+static uint64_t history_at(const QuotaHistory *history, unsigned nth) {
+        return history->times[history->n_times - nth];
+}
+
+/* The oldest makes room: no rate limit counts further back. */
+static void history_add(QuotaHistory *history, uint64_t interval_usec, uint64_t now) {
+        if (history->n_times == QUOTA_HISTORY_MAX)
+                memmove(history->times, history->times + 1,
+                        --history->n_times * sizeof(history->times[0]));
+        history->times[history->n_times++] = now;
         history->interval_usec = interval_usec;
-        if (history->used < HISTORY_MAX)
-                history->used++;
 }
 
 static void quota_drop_aged(Quota *quota, uint64_t now) {
@@ -141,7 +151,7 @@ static void quota_drop_aged(Quota *quota, uint64_t now) {
         while (*link) {
                 History *history = *link;
 
-                if (now - history_at(history, 1) >= history->interval_usec) {
+                if (now - history_at(&history->opened, 1) >= history->opened.interval_usec) {
                         *link = history->next;
                         free(history);
                 } else
@@ -155,7 +165,7 @@ int quota_window_check(Quota *quota, const char *profile, unsigned count, uint64
         const History *history;
         uint64_t retry_at;
 
-        assert(count > 0 && count <= HISTORY_MAX);
+        assert(count > 0 && count <= QUOTA_HISTORY_MAX);
 
         if (quota->windows >= QUOTA_WINDOWS)
                 return QUOTA_TOO_MANY;
@@ -167,10 +177,10 @@ int quota_window_check(Quota *quota, const char *profile, unsigned count, uint64
 
         /* One more is one too many while the count-th newest is younger than the interval. */
         history = quota_find_history(quota, profile);
-        if (!history || history->used < count)
+        if (!history || history->opened.n_times < count)
                 return QUOTA_OK;
 
-        retry_at = history_at(history, count) + interval_usec;
+        retry_at = history_at(&history->opened, count) + interval_usec;
         if (now >= retry_at)
                 return QUOTA_OK;
 
@@ -192,17 +202,11 @@ int quota_window_begin(Quota *quota, const char *profile, unsigned count, uint64
 
         history = quota_find_history(quota, profile);
         if (!history) {
-                size_t size = strlen(profile) + 1;
-
-                history = calloc(1, sizeof(*history) + size);
-                if (!history)
-                        return -ENOMEM;
-
-                memcpy(history->profile, profile, size);
-                history->next = quota->histories;
-                quota->histories = history;
+                r = quota_add_history(quota, profile, &history);
+                if (r < 0)
+                        return r;
         }
-        history_add(history, interval_usec, now);
+        history_add(&history->opened, interval_usec, now);
 
         account = quota_find_account(quota, uid);
         account->uid = uid;
@@ -217,6 +221,31 @@ void quota_window_done(Quota *quota, uid_t uid) {
         assert(account && account->windows > 0);
         account->windows--;
         quota->windows--;
+}
+
+void quota_get_history(const Quota *quota, const char *profile, QuotaHistory *ret) {
+        const History *history = quota_find_history(quota, profile);
+
+        *ret = history ? history->opened : (QuotaHistory){0};
+}
+
+int quota_set_history(Quota *quota, const char *profile, const QuotaHistory *history,
+                      uint64_t now) {
+        History *added;
+        unsigned n = history->n_times;
+        int r;
+
+        while (n > 0 && history->times[n - 1] > now)
+                n--;
+        if (n == 0)
+                return 0;
+
+        r = quota_add_history(quota, profile, &added);
+        if (r < 0)
+                return r;
+        added->opened = *history;
+        added->opened.n_times = n;
+        return 0;
 }
 
 /* Its own, or the one that is full soonest; nobody's place is taken while it counts. */
@@ -235,8 +264,9 @@ static Checker *quota_find_checker(Quota *quota, uid_t uid, uint64_t now) {
         return soonest;
 }
 
+static const uint64_t check_cost = QUOTA_CHECKS_INTERVAL_USEC / QUOTA_CHECKS_PER_UID;
+
 int quota_check(Quota *quota, uid_t uid, uint64_t now, uint64_t *ret_retry_at) {
-        const uint64_t cost = QUOTA_CHECKS_INTERVAL_USEC / QUOTA_CHECKS_PER_UID;
         Checker *checker = quota_find_checker(quota, uid, now);
         uint64_t full_at = checker->full_at > now ? checker->full_at : now;
 
@@ -244,12 +274,20 @@ int quota_check(Quota *quota, uid_t uid, uint64_t now, uint64_t *ret_retry_at) {
                 *ret_retry_at = checker->full_at;
                 return QUOTA_RATE_LIMITED;
         }
-        if (full_at + cost > now + QUOTA_CHECKS_INTERVAL_USEC) {
-                *ret_retry_at = full_at + cost - QUOTA_CHECKS_INTERVAL_USEC;
+        if (full_at + check_cost > now + QUOTA_CHECKS_INTERVAL_USEC) {
+                *ret_retry_at = full_at + check_cost - QUOTA_CHECKS_INTERVAL_USEC;
                 return QUOTA_RATE_LIMITED;
         }
 
         checker->uid = uid;
-        checker->full_at = full_at + cost;
+        checker->full_at = full_at + check_cost;
         return QUOTA_OK;
+}
+
+void quota_charge_check(Quota *quota, uid_t uid, uint64_t now, uint64_t took_usec) {
+        Checker *checker = quota_find_checker(quota, uid, now);
+        uint64_t cost = took_usec * QUOTA_CHECKS_SHARE;
+
+        if (checker->uid == uid && checker->full_at > now && cost > check_cost)
+                checker->full_at += cost - check_cost;
 }

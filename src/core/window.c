@@ -27,8 +27,6 @@ void window_init(Window *window, bool has_door, bool on_challenge, uint64_t dura
                 .on_challenge = on_challenge && has_door,
                 .duration_usec = duration_usec,
                 .opening_until = WINDOW_NEVER,
-                .retry_at = WINDOW_NEVER,
-                .retry_usec = WINDOW_RETRY_FIRST_USEC,
         };
 }
 
@@ -45,12 +43,11 @@ static unsigned door_begin_open(Window *window) {
 static unsigned door_begin_shut(Window *window) {
         window->door = DOOR_SHUTTING;
         window->door_step++;
-        window->retry_at = WINDOW_NEVER;
         return EFFECT_SHUT_DOOR;
 }
 
-/* The only way into closing. An opening door is left to answer first: a shut sent after it could
- * overtake it. A stuck one keeps its time of retry. */
+/* The only way into closing. An opening door, which may take a minute, is shut at once; what it
+ * answers from then on is late. */
 static unsigned window_close(Window *window, WindowResult result) {
         unsigned effects = 0;
 
@@ -61,7 +58,7 @@ static unsigned window_close(Window *window, WindowResult result) {
         window->result = result;
         window->opening_until = WINDOW_NEVER;
 
-        if (window->door == DOOR_OPEN)
+        if (window->door == DOOR_OPEN || window->door == DOOR_OPENING)
                 effects |= door_begin_shut(window);
 
         if (window->run == RUN_STARTING || window->run == RUN_READY || window->run == RUN_GOING) {
@@ -101,8 +98,10 @@ static unsigned window_run_ready(Window *window, uint64_t now) {
                 return window_go(window);
         }
 
-        if (window->has_door)
+        if (window->has_door) {
+                window->opening_until = now + WINDOW_DOOR_LIMIT_USEC;
                 return door_begin_open(window);
+        }
 
         window->state = WINDOW_OPEN;
         window->opened_at = now;
@@ -129,11 +128,6 @@ static unsigned window_run_ended(Window *window, const WindowEvent *event) {
 
 static unsigned window_door_opened(Window *window, uint64_t now) {
         window->door = DOOR_OPEN;
-
-        /* The window closed while the door was on its way. */
-        if (!window_is_live(window))
-                return door_begin_shut(window);
-
         window->state = WINDOW_OPEN;
         if (window->opened_at == 0)
                 window->opened_at = now;
@@ -148,7 +142,6 @@ static unsigned window_door_refused(Window *window) {
 
 static unsigned window_door_shut(Window *window) {
         window->door = DOOR_SHUT;
-        window->retry_usec = WINDOW_RETRY_FIRST_USEC;
 
         /* Outside closing a door is shut for one reason: the challenge is done. */
         if (window_is_live(window))
@@ -157,21 +150,12 @@ static unsigned window_door_shut(Window *window) {
         return 0;
 }
 
-static unsigned window_door_shut_failed(Window *window, uint64_t now) {
-        window->door = DOOR_STUCK;
-        window->retry_at = now + window->retry_usec;
-        window->retry_usec *= 2;
-        if (window->retry_usec > WINDOW_RETRY_MAX_USEC)
-                window->retry_usec = WINDOW_RETRY_MAX_USEC;
-        return 0;
-}
-
-/* While the door moves or is stuck, an answer or a retry is due and will tell. */
+/* This host's part of it is shut; a firewall elsewhere knows nothing of that. While the door shuts
+ * an answer is due and will tell. */
 static unsigned window_door_lost(Window *window) {
-        if (window->door != DOOR_OPEN)
+        if (window->door != DOOR_OPEN && window->door != DOOR_OPENING)
                 return 0;
 
-        window->door = DOOR_SHUT;
         return window_close(window, RESULT_GATE_FAILED);
 }
 
@@ -205,11 +189,6 @@ static unsigned window_handle(Window *window, const WindowEvent *event, uint64_t
         case EVENT_DOOR_SHUT:
                 return window_awaits(window, event, DOOR_SHUTTING) ? window_door_shut(window) : 0;
 
-        case EVENT_DOOR_SHUT_FAILED:
-                return window_awaits(window, event, DOOR_SHUTTING)
-                               ? window_door_shut_failed(window, now)
-                               : 0;
-
         case EVENT_DOOR_LOST:
                 return window_door_lost(window);
 
@@ -241,9 +220,6 @@ static unsigned window_see_time(Window *window, uint64_t now) {
         if (now >= window->opening_until)
                 effects |= window_close(window, window->run == RUN_STARTING ? RESULT_RUN_FAILED
                                                                             : RESULT_GATE_FAILED);
-
-        if (now >= window->retry_at)
-                effects |= door_begin_shut(window);
 
         if (window->state == WINDOW_CLOSED && now >= window->closed_at + WINDOW_FORGET_AFTER_USEC)
                 effects |= EFFECT_FORGET;
@@ -292,8 +268,10 @@ unsigned window_step(const Window *window, const WindowEvent *event, uint64_t no
         bool over;
 
         /* A run that is over has its own result, however late the news of it; and there is nothing
-         * left to stop. All else that comes too late finds the window closing. */
-        over = event->type == EVENT_RUN_ENDED || event->type == EVENT_RUN_LOST;
+         * left to stop. A door that was refused says why, which may be that it took too long. All
+         * else that comes too late finds the window closing. */
+        over = event->type == EVENT_RUN_ENDED || event->type == EVENT_RUN_LOST ||
+               event->type == EVENT_DOOR_REFUSED;
 
         if (over)
                 effects |= window_handle(&next, event, now);
@@ -318,7 +296,7 @@ static uint64_t earlier(uint64_t a, uint64_t b) {
 }
 
 uint64_t window_wakeup(const Window *window) {
-        uint64_t wakeup = earlier(window->opening_until, window->retry_at);
+        uint64_t wakeup = window->opening_until;
 
         if (window->deadline != 0 && window_is_live(window))
                 wakeup = earlier(wakeup, window->deadline);
@@ -355,7 +333,6 @@ static const char *const event_names[] = {
         [EVENT_DOOR_OPENED] = "door-opened",
         [EVENT_DOOR_REFUSED] = "door-refused",
         [EVENT_DOOR_SHUT] = "door-shut",
-        [EVENT_DOOR_SHUT_FAILED] = "door-shut-failed",
         [EVENT_DOOR_LOST] = "door-lost",
         [EVENT_CHALLENGE_PENDING] = "challenge-pending",
         [EVENT_CHALLENGE_DONE] = "challenge-done",
@@ -365,8 +342,10 @@ static const char *const event_names[] = {
 };
 
 static const char *const door_names[] = {
-        [DOOR_SHUT] = "shut",         [DOOR_OPENING] = "opening", [DOOR_OPEN] = "open",
-        [DOOR_SHUTTING] = "shutting", [DOOR_STUCK] = "stuck",
+        [DOOR_SHUT] = "shut",
+        [DOOR_OPENING] = "opening",
+        [DOOR_OPEN] = "open",
+        [DOOR_SHUTTING] = "shutting",
 };
 
 static const char *const run_names[] = {
