@@ -9,6 +9,8 @@
  */
 
 #include <stdbool.h>
+#include <stdint.h>
+#include <stddef.h>
 
 enum { RUN_CGROUP_PATH_MAX = 2048 };
 
@@ -23,6 +25,11 @@ typedef struct RunCgroup {
 /* Makes the cgroup "postern-WINDOW" below this process's own. 0: made; -ENOENT: no cgroup2 that can
  * be written to. */
 int run_cgroup_make(RunCgroup *ret, const char *window);
+/* Where a helper that this process started makes it: for one that died before it could say so. */
+int run_cgroup_guess(char *ret, size_t size, const char *window);
+/* What the kernel knows a cgroup by that a helper has reported: its level below the root, and its
+ * id. -ENOENT: there is none, or "" is its path. */
+int run_cgroup_identify(const char *path, uint32_t *ret_level, uint64_t *ret_id);
 /* Opens the cgroup that a helper has reported, to clean up after it. Only one that is named for the
  * window. -EINVAL: it is not; or another negative errno. */
 int run_cgroup_open(RunCgroup *ret, const char *path, const char *window);
@@ -32,8 +39,12 @@ int run_cgroup_enter(const RunCgroup *cgroup);
 void run_cgroup_signal(const RunCgroup *cgroup, int signal);
 /* Does any process live in it? */
 bool run_cgroup_populated(const RunCgroup *cgroup);
-/* Removes it; nothing may live in it. */
-void run_cgroup_remove(RunCgroup *cgroup);
+/* Removes and closes it, or says what stands in the way, a negative errno, and leaves it open: for
+ * another try, as the last process of a cgroup may still be on its way out. 0 where there is none.
+ */
+int run_cgroup_remove(RunCgroup *cgroup);
+/* Lets go of it, wherever it is. */
+void run_cgroup_close(RunCgroup *cgroup);
 
 /* The directory where cgroup2 is mounted, or -ENOENT. */
 int run_cgroup_find_mount(char *ret, int size);

@@ -16,6 +16,13 @@ typedef struct RunChild {
         int pidfd;
 } RunChild;
 
+/* What of a profile is run. */
+typedef struct RunCommand {
+        const char *key; /* where it stands: "Exec=" */
+        char **argv;
+        const char *ports; /* for the environment of a gate command; NULL for a renewal */
+} RunCommand;
+
 /* The user of a profile, looked up. */
 typedef struct RunUser RunUser;
 
@@ -26,12 +33,12 @@ int run_user_find(const Profile *profile, uid_t peer, RunUser **ret, char *probl
 RunUser *run_user_free(RunUser *user);
 
 /*
- * Starts Exec= of the profile.
+ * Starts a command of the profile's.
  *
  * output: becomes standard output and error. deadline: CLOCK_REALTIME, seconds, for the
  * environment. Returns once the program runs; or a negative errno with the reason and what to do in
  * problem.
  */
-int run_child_start(const Profile *profile, const RunUser *user, const RunCgroup *cgroup,
-                    const char *window, uint64_t deadline, int output, RunChild *ret, char *problem,
-                    size_t size);
+int run_child_start(const Profile *profile, const RunCommand *command, const RunUser *user,
+                    const RunCgroup *cgroup, const char *window, uint64_t deadline, int output,
+                    RunChild *ret, char *problem, size_t size);

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 
-/* GnuTLS parses; here the file is only read with bounds. */
+/* GnuTLS parses; here the file is only read, and its names taken, with bounds. */
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <gnutls/gnutls.h>
+#include <gnutls/x509-ext.h>
 #include <gnutls/x509.h>
 #include <postern/cleanup.h>
 #include <postern/run-certificate.h>
@@ -14,6 +16,7 @@
 enum { FILE_MAX = 64 * 1024, SERIAL_BYTES_MAX = (CERTIFICATE_SERIAL_MAX - 1) / 2 };
 
 DEFINE_CLEANUP(struct gnutls_x509_crt_int, gnutls_x509_crt_deinit);
+DEFINE_CLEANUP(struct gnutls_subject_alt_names_st, gnutls_subject_alt_names_deinit);
 
 static ssize_t read_file(const char *path, unsigned char *buffer, size_t size) {
         _cleanup_close_ int found = -1, fd = -1;
@@ -38,6 +41,45 @@ static ssize_t read_file(const char *path, unsigned char *buffer, size_t size) {
                 used += n;
         }
         return used;
+}
+
+/* 0: this is a name, or was one of a kind that nobody connects to. */
+static int take_name(gnutls_subject_alt_names_t names, unsigned i, Certificate *certificate) {
+        gnutls_datum_t name;
+        char address[INET6_ADDRSTRLEN];
+        unsigned type;
+        int r;
+
+        r = gnutls_subject_alt_names_get(names, i, &type, &name, NULL);
+        if (r < 0)
+                return r;
+        if (type == GNUTLS_SAN_DNSNAME)
+                certificate_add_name(certificate, (const char *) name.data, name.size);
+        else if (type == GNUTLS_SAN_IPADDRESS && (name.size == 4 || name.size == 16) &&
+                 inet_ntop(name.size == 4 ? AF_INET : AF_INET6, name.data, address,
+                           sizeof(address)))
+                certificate_add_name(certificate, address, strlen(address));
+        else
+                certificate->names_left_out++;
+        return 0;
+}
+
+static void read_names(gnutls_x509_crt_t certificate, Certificate *ret) {
+        _cleanup_(gnutls_subject_alt_names_deinit_cleanup) gnutls_subject_alt_names_t names = NULL;
+        gnutls_datum_t extension = {};
+
+        if (gnutls_x509_crt_get_extension_by_oid2(certificate, GNUTLS_X509EXT_OID_SAN, 0,
+                                                  &extension, NULL) < 0)
+                return;
+        if (gnutls_subject_alt_names_init(&names) >= 0 &&
+            gnutls_x509_ext_import_subject_alt_names(&extension, names, 0) >= 0)
+                for (unsigned i = 0; take_name(names, i, ret) == 0; i++)
+                        continue;
+        gnutls_free(extension.data);
+}
+
+static uint64_t to_usec(time_t time) {
+        return time > 0 ? (uint64_t) time * 1000000 : 0;
 }
 
 void certificate_read(const char *path, Certificate *ret) {
@@ -66,5 +108,7 @@ void certificate_read(const char *path, Certificate *ret) {
                 first++;
         for (size_t i = first; i < serial_size; i++)
                 snprintf(ret->serial + 2 * (i - first), 3, "%02x", serial[i]);
-        ret->not_after = not_after;
+        ret->not_before = to_usec(gnutls_x509_crt_get_activation_time(certificate));
+        ret->not_after = to_usec(not_after);
+        read_names(certificate, ret);
 }

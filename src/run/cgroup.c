@@ -5,10 +5,10 @@
  * the line "0::" of /proc/self/cgroup.
  */
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <postern/cleanup.h>
+#include <postern/directory.h>
 #include <postern/run-cgroup.h>
 #include <signal.h>
 #include <string.h>
@@ -105,6 +105,39 @@ int run_cgroup_make(RunCgroup *ret, const char *window) {
                 return -ENOENT;
         }
         *ret = cgroup;
+        return 0;
+}
+
+int run_cgroup_guess(char *ret, size_t size, const char *window) {
+        char own[RUN_CGROUP_PATH_MAX / 2];
+        int r;
+
+        r = find_own(own, sizeof(own));
+        if (r < 0)
+                return r;
+        return snprintf(ret, size, "%s/postern-%s", own, window) >= (int) size ? -ENAMETOOLONG : 0;
+}
+
+int run_cgroup_identify(const char *path, uint32_t *ret_level, uint64_t *ret_id) {
+        char mount[1024], directory[RUN_CGROUP_PATH_MAX + 1024];
+        uint32_t level = 0;
+        struct stat status;
+        int r;
+
+        if (path[0] != '/' || strstr(path, "/../") || strstr(path, "//"))
+                return -ENOENT;
+        r = run_cgroup_find_mount(mount, sizeof(mount));
+        if (r < 0)
+                return r;
+        (void) snprintf(directory, sizeof(directory), "%s%s", mount, path);
+        if (lstat(directory, &status) < 0)
+                return -errno;
+        if (!S_ISDIR(status.st_mode))
+                return -ENOENT;
+        for (const char *slash = path; slash; slash = strchr(slash + 1, '/'))
+                level++;
+        *ret_level = level;
+        *ret_id = status.st_ino; /* of kernfs, the two are one */
         return 0;
 }
 
@@ -209,18 +242,10 @@ bool run_cgroup_populated(const RunCgroup *cgroup) {
 
 /* A renewal may have made cgroups of its own below; they are empty by now. */
 static void remove_below(int directory, unsigned depth) {
+        _cleanup_closedir_ DIR *stream = directory_open(directory, ".");
         struct dirent *entry;
-        DIR *stream;
-        int fd;
 
-        fd = openat(directory, ".", O_DIRECTORY | O_RDONLY | O_CLOEXEC);
-        stream = fd >= 0 ? fdopendir(fd) : NULL;
-        if (!stream) {
-                if (fd >= 0)
-                        close(fd);
-                return;
-        }
-        while (depth > 0 && (entry = readdir(stream))) {
+        while (stream && depth > 0 && (entry = readdir(stream))) {
                 _cleanup_close_ int below = -1;
 
                 if (entry->d_type != DT_DIR || entry->d_name[0] == '.')
@@ -231,14 +256,21 @@ static void remove_below(int directory, unsigned depth) {
                         remove_below(below, depth - 1);
                 (void) unlinkat(directory, entry->d_name, AT_REMOVEDIR);
         }
-        closedir(stream);
 }
 
-void run_cgroup_remove(RunCgroup *cgroup) {
+int run_cgroup_remove(RunCgroup *cgroup) {
+        if (cgroup->fd < 0)
+                return 0;
+        remove_below(cgroup->fd, 16);
+        if (unlinkat(cgroup->parent_fd, cgroup->name, AT_REMOVEDIR) < 0 && errno != ENOENT)
+                return -errno;
+        run_cgroup_close(cgroup);
+        return 0;
+}
+
+void run_cgroup_close(RunCgroup *cgroup) {
         if (cgroup->fd >= 0) {
-                remove_below(cgroup->fd, 16);
                 close(cgroup->fd);
-                (void) unlinkat(cgroup->parent_fd, cgroup->name, AT_REMOVEDIR);
                 close(cgroup->parent_fd);
         }
         *cgroup = (RunCgroup){.fd = -1, .parent_fd = -1};

@@ -158,7 +158,7 @@ static void environment_add(Environment *environment, const Profile *profile, co
 }
 
 static int environment_make(Environment *ret, const Profile *profile, const RunUser *user,
-                            const char *window, uint64_t deadline) {
+                            const char *window, uint64_t deadline, const char *ports) {
         char number[32];
 
         for (char **own = profile->environment; *own; own++) {
@@ -180,6 +180,8 @@ static int environment_make(Environment *ret, const Profile *profile, const RunU
         environment_add(ret, profile, "POSTERN_PROFILE", profile->name);
         environment_add(ret, profile, "POSTERN_WINDOW", window);
         environment_add(ret, profile, "POSTERN_DEADLINE", number);
+        if (ports)
+                environment_add(ret, profile, "POSTERN_PORTS", ports);
         return ret->failed ? -ENOMEM : 0;
 }
 
@@ -275,9 +277,10 @@ __attribute__((noreturn)) static void child_fail(int status, const char *step, i
         _exit(255);
 }
 
-__attribute__((noreturn)) static void child_main(const Profile *profile, const RunUser *user,
-                                                 const RunCgroup *cgroup, char **environment,
-                                                 int output, int status, pid_t parent) {
+__attribute__((noreturn)) static void child_main(const Profile *profile, const RunCommand *command,
+                                                 const RunUser *user, const RunCgroup *cgroup,
+                                                 char **environment, int output, int status,
+                                                 pid_t parent) {
         TRY(run_cgroup_enter(cgroup), "entering the cgroup");
         TRY(setsid() < 0 ? -errno : 0, "making a session");
         TRY(reset_signals(), "resetting signals");
@@ -295,52 +298,54 @@ __attribute__((noreturn)) static void child_main(const Profile *profile, const R
          * clears it; and the helper may have gone before. */
         TRY(prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 ? -errno : 0, "tying it to the helper");
         TRY(getppid() != parent ? -ESRCH : 0, "tying it to the helper");
-        execve(profile->exec[0], profile->exec, environment);
+        execve(command->argv[0], command->argv, environment);
         child_fail(status, "", -errno);
 }
 
-static void explain(const Profile *profile, const Failure *failure, char *problem, size_t size) {
-        const char *name = profile->name;
+static void explain(const Profile *profile, const RunCommand *command, const Failure *failure,
+                    char *problem, size_t size) {
+        const char *name = profile->name, *key = command->key;
 
-        describe("Exec=", profile->exec[0]);
+        describe(key, command->argv[0]);
         describe("User=", profile->user);
         if (*failure->step) {
                 snprintf(problem, size,
-                         "the program of Exec= of profile %s could not be started: %s failed (%s); "
+                         "the program of %s of profile %s could not be started: %s failed (%s); "
                          "see to that and ask again",
-                         name, failure->step, strerror(-failure->error));
+                         key, name, failure->step, strerror(-failure->error));
                 return;
         }
         switch (failure->error) {
         case -ENOENT:
                 snprintf(problem, size,
-                         "the program of Exec= of profile %s does not exist (or its interpreter "
-                         "does not): install it, or correct Exec=",
-                         name);
+                         "the program of %s of profile %s does not exist (or its interpreter "
+                         "does not): install it, or correct %s",
+                         key, name, key);
                 break;
         case -EACCES:
                 snprintf(problem, size,
-                         "the user of profile %s may not execute the program of Exec=: make it "
-                         "executable, or correct Exec= or User=",
-                         name);
+                         "the user of profile %s may not execute the program of %s: make it "
+                         "executable, or correct %s or User=",
+                         name, key, key);
                 break;
         case -ENOEXEC:
                 snprintf(problem, size,
-                         "the program of Exec= of profile %s is not a program: if it is a script, "
+                         "the program of %s of profile %s is not a program: if it is a script, "
                          "its first line must name the interpreter (#!/bin/sh)",
-                         name);
+                         key, name);
                 break;
         default:
                 snprintf(problem, size,
-                         "the program of Exec= of profile %s could not be started: %s", name,
-                         strerror(-failure->error));
+                         "the program of %s of profile %s could not be started (%s): see to that "
+                         "and ask again",
+                         key, name, strerror(-failure->error));
                 break;
         }
 }
 
-int run_child_start(const Profile *profile, const RunUser *user, const RunCgroup *cgroup,
-                    const char *window, uint64_t deadline, int output, RunChild *ret, char *problem,
-                    size_t size) {
+int run_child_start(const Profile *profile, const RunCommand *command, const RunUser *user,
+                    const RunCgroup *cgroup, const char *window, uint64_t deadline, int output,
+                    RunChild *ret, char *problem, size_t size) {
         _cleanup_(environment_deinit) Environment environment = {};
         _cleanup_close_ int status_read = -1, status_write = -1, pidfd = -1;
         pid_t pid, parent = getpid();
@@ -348,7 +353,7 @@ int run_child_start(const Profile *profile, const RunUser *user, const RunCgroup
         int status[2], r;
         ssize_t n;
 
-        r = environment_make(&environment, profile, user, window, deadline);
+        r = environment_make(&environment, profile, user, window, deadline, command->ports);
         if (r < 0 || pipe2(status, O_CLOEXEC) < 0) {
                 snprintf(problem, size, "memory or descriptors ran out: free some and ask again");
                 return r < 0 ? r : -errno;
@@ -360,8 +365,8 @@ int run_child_start(const Profile *profile, const RunUser *user, const RunCgroup
 
         pid = fork();
         if (pid == 0)
-                child_main(profile, user, cgroup, environment.strings, output, status_write,
-                           parent);
+                child_main(profile, command, user, cgroup, environment.strings, output,
+                           status_write, parent);
         if (pid < 0) {
                 r = -errno;
                 snprintf(problem, size, "no process could be made (%s): wait and ask again",
@@ -385,7 +390,7 @@ int run_child_start(const Profile *profile, const RunUser *user, const RunCgroup
         while (n < 0 && errno == EINTR);
         if (n == sizeof(failure)) {
                 (void) waitid(P_PIDFD, pidfd, &(siginfo_t){}, WEXITED);
-                explain(profile, &failure, problem, size);
+                explain(profile, command, &failure, problem, size);
                 return failure.error;
         }
         *ret = (RunChild){.pid = pid, .pidfd = TAKE_FD(pidfd)};

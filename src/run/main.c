@@ -9,22 +9,28 @@
 
 #include <errno.h>
 #include <getopt.h>
-#include <inttypes.h>
 #include <linux/magic.h>
+#include <poll.h>
 #include <postern/cleanup.h>
 #include <postern/legacy-iptables.h>
+#include <postern/profile-value.h>
 #include <postern/profile.h>
 #include <postern/run-certificate.h>
 #include <postern/run-cgroup.h>
 #include <postern/run-child.h>
 #include <postern/run-protocol.h>
 #include <postern/run-supervise.h>
+#include <postern/run-unit.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/vfs.h>
 
-enum { EXIT_USAGE = 2 };
+enum {
+        EXIT_USAGE = 2,
+        CGROUP_TRIES = 100,
+        CGROUP_POLL_MSEC = 10,
+};
 
 typedef struct Options {
         const char *config_dir;
@@ -32,23 +38,44 @@ typedef struct Options {
 } Options;
 
 typedef struct Job {
+        RunVerb verb;
         Profile *profile;
+        RunCommand command;
+        char ports[PROFILE_PORTS_TEXT_MAX];
         RunUser *user;
-        char window[64];
+        char window[RUN_NAME_MAX];
+        char name[RUN_NAME_MAX]; /* of the cgroup */
         int output;
         RunCgroup cgroup;
 } Job;
 
+static void complain(const char *text) {
+        fprintf(stderr, "postern-run: %s\n", text);
+}
+
+/* Once nothing lives in it. Posternd forgets the window when it hears of its end, so nobody would
+ * try again after this. */
+static void job_remove_cgroup(Job *job) {
+        int r = run_cgroup_remove(&job->cgroup);
+
+        for (unsigned i = 0; r < 0 && i < CGROUP_TRIES; i++) {
+                (void) poll(NULL, 0, CGROUP_POLL_MSEC);
+                r = run_cgroup_remove(&job->cgroup);
+        }
+        if (r < 0)
+                fprintf(stderr,
+                        "postern-run: the cgroup %s cannot be removed (%s): see what is in it, and "
+                        "remove it with rmdir\n",
+                        job->cgroup.path, strerror(-r));
+        run_cgroup_close(&job->cgroup);
+}
+
 static void job_deinit(Job *job) {
-        run_cgroup_remove(&job->cgroup);
+        job_remove_cgroup(job);
         if (job->output >= 0)
                 close(job->output);
         run_user_free(job->user);
         profile_free(job->profile);
-}
-
-static void complain(const char *text) {
-        fprintf(stderr, "postern-run: %s\n", text);
 }
 
 static int answer(const RunPacket *packet) {
@@ -67,18 +94,42 @@ static int answer_problem(const char *word, const char *problem) {
         return answer(&packet);
 }
 
-static bool window_is_valid(const char *window) {
-        size_t length = strlen(window);
-
-        return length > 0 && length < 32 &&
-               strspn(window, "abcdefghijklmnopqrstuvwxyz0123456789") == length;
-}
-
 /* Not a fifo with a name, which is somebody's file: it is going to change its owner. */
 static bool is_pipe(int fd) {
         struct statfs st;
 
         return fstatfs(fd, &st) == 0 && st.f_type == PIPEFS_MAGIC;
+}
+
+/* Those of a gate command; they may be of a profile that has been changed since. */
+static int job_take_ports(const RunPacket *request, Job *job) {
+        const char *text = run_packet_get(request, "ports");
+        Port ports[PROFILE_PORTS_MAX];
+        size_t n_ports = 0;
+
+        if (job->verb == RUN_RENEW)
+                return request->n_fields == 3 ? 0 : -EBADMSG;
+        if (!text || request->n_fields != 4 || value_parse_ports(text, ports, &n_ports) < 0 ||
+            n_ports == 0)
+                return -EBADMSG;
+        ports_format(ports, n_ports, job->ports, sizeof(job->ports));
+        return 0;
+}
+
+static bool job_find_command(Job *job) {
+        switch (job->verb) {
+        case RUN_RENEW:
+                job->command = (RunCommand){"Exec=", job->profile->exec, NULL};
+                break;
+        case RUN_GATE_OPEN:
+                job->command = (RunCommand){"OpenCommand=", job->profile->open_command, job->ports};
+                break;
+        case RUN_GATE_CLOSE:
+                job->command =
+                        (RunCommand){"CloseCommand=", job->profile->close_command, job->ports};
+                break;
+        }
+        return job->command.argv || (job->verb == RUN_RENEW && job->profile->unit);
 }
 
 /* 0: accepted; a positive value: refused and said so; negative: the connection is of no use. */
@@ -92,15 +143,12 @@ static int job_accept(const Options *options, const RunPacket *request, Job *job
         socklen_t size = sizeof(broker);
         int r;
 
-        if (strcmp(request->word, "gate-open") == 0 || strcmp(request->word, "gate-close") == 0)
-                return answer_problem(
-                               "refused",
-                               "gate commands are not available in this version: use another "
-                               "Type= in [Gate]")
-                               ?: 1;
-        if (strcmp(request->word, "renew") != 0 || !name || !version || !window ||
-            request->n_fields != 3 || !window_is_valid(window))
+        if (run_verb_from_string(request->word, &job->verb) < 0 || !name || !version || !window ||
+            run_name(job->verb, window, job->name) < 0)
                 return -EBADMSG;
+        r = job_take_ports(request, job);
+        if (r < 0)
+                return r;
         if (job->output < 0 || !is_pipe(job->output))
                 return -EBADMSG;
         if (getsockopt(STDIN_FILENO, SOL_SOCKET, SO_PEERCRED, &broker, &size) < 0)
@@ -109,11 +157,16 @@ static int job_accept(const Options *options, const RunPacket *request, Job *job
         r = profile_load(options->config_dir, name, options->profile_flags, &job->profile,
                          &problem);
         if (r < 0) {
-                snprintf(reason, sizeof(reason), "the profile could not be read: %s", strerror(-r));
+                snprintf(reason, sizeof(reason),
+                         "the profile could not be read (%s): see what is wrong with the file or "
+                         "the disk, and ask again",
+                         strerror(-r));
                 return answer_problem("refused", reason) ?: 1;
         }
         if (r > 0)
-                return answer_problem("refused", problem ? problem : "there is no such profile")
+                return answer_problem("refused", problem ? problem
+                                                         : "there is no such profile: ListProfiles "
+                                                           "says which there are")
                                ?: 1;
         if (strcmp(job->profile->version, version) != 0)
                 return answer_problem(
@@ -121,9 +174,17 @@ static int job_accept(const Options *options, const RunPacket *request, Job *job
                                "the profile was changed after the window was authorised: ask "
                                "again")
                                ?: 1;
+        if (!job_find_command(job))
+                return answer_problem("refused",
+                                      "the profile names no gate commands any more: write "
+                                      "Type=command, OpenCommand= and CloseCommand= in [Gate]")
+                               ?: 1;
         r = run_user_find(job->profile, broker.uid, &job->user, reason, sizeof(reason));
         if (r < 0)
-                return answer_problem("refused", r == -ENOMEM ? "memory ran out" : reason) ?: 1;
+                return answer_problem("refused", r == -ENOMEM
+                                                         ? "memory ran out: free some and ask again"
+                                                         : reason)
+                               ?: 1;
         snprintf(job->window, sizeof(job->window), "%s", window);
         return 0;
 }
@@ -133,7 +194,8 @@ static int answer_ready(const Job *job) {
         RunPacket packet;
 
         if (legacy_iptables_read(legacy, sizeof(legacy)) < 0)
-                complain("cannot see whether legacy iptables is loaded");
+                complain("cannot see whether legacy iptables is loaded: see that /proc is mounted "
+                         "and can be read");
         run_packet_begin(&packet, "ready");
         run_packet_add(&packet, "cgroup", "%s", job->cgroup.path);
         run_packet_add(&packet, "legacy", "%s", legacy);
@@ -145,10 +207,7 @@ static int answer_ended(int status, const Certificate *before, const Certificate
 
         run_packet_begin(&packet, "ended");
         run_packet_add(&packet, "status", "%d", status);
-        run_packet_add(&packet, "serial_before", "%s", before->serial);
-        run_packet_add(&packet, "not_after_before", "%" PRIu64, before->not_after);
-        run_packet_add(&packet, "serial_after", "%s", after->serial);
-        run_packet_add(&packet, "not_after_after", "%" PRIu64, after->not_after);
+        run_packet_add_certificates(&packet, before, after);
         return answer(&packet);
 }
 
@@ -174,17 +233,38 @@ static int receive_go(int signal_fd, uint64_t *ret_deadline) {
         return errno ? -errno : 1;
 }
 
-static int job_run(Job *job) {
-        Certificate before = {}, after = {};
+/* Of what the profile names: its end. 1, and that was answered: it was not run. */
+static int job_run_command(Job *job, uint64_t deadline, int signal_fd, int *ret_status) {
         char problem[RUN_PROBLEM_MAX];
-        int signal_fd, status, r;
-        uint64_t deadline = 0;
         RunChild child;
+        int r;
+
+        if (!job->command.argv) {
+                r = run_unit(job->profile->unit, STDIN_FILENO, signal_fd, job->output, ret_status,
+                             problem, sizeof(problem));
+                close(TAKE_FD(job->output));
+                return r < 0 ? answer_problem("failed", problem) ?: 1 : 0;
+        }
+        r = run_child_start(job->profile, &job->command, job->user, &job->cgroup, job->window,
+                            deadline, job->output, &child, problem, sizeof(problem));
+        if (r < 0)
+                return answer_problem("failed", problem) ?: 1;
+        /* The broker sees the end of the output when the renewal's copies are gone. */
+        close(TAKE_FD(job->output));
+        *ret_status = run_supervise(&child, &job->cgroup, STDIN_FILENO, signal_fd);
+        return 0;
+}
+
+static int job_run(Job *job) {
+        const char *certificate = job->verb == RUN_RENEW ? job->profile->certificate : NULL;
+        Certificate before = {}, after = {};
+        int signal_fd, status = 0, r;
+        uint64_t deadline = 0;
 
         signal_fd = run_supervise_prepare();
         if (signal_fd < 0)
                 return signal_fd;
-        r = run_cgroup_make(&job->cgroup, job->window);
+        r = run_cgroup_make(&job->cgroup, job->name);
         if (r == 0 && run_cgroup_populated(&job->cgroup))
                 run_cgroup_signal(&job->cgroup, SIGKILL); /* of a helper that was killed */
         r = answer_ready(job);
@@ -193,18 +273,14 @@ static int job_run(Job *job) {
         if (r <= 0)
                 return r;
 
-        if (job->profile->certificate)
-                certificate_read(job->profile->certificate, &before);
-        r = run_child_start(job->profile, job->user, &job->cgroup, job->window, deadline,
-                            job->output, &child, problem, sizeof(problem));
-        if (r < 0)
-                return answer_problem("failed", problem);
-        /* The broker sees the end of the output when the renewal's copies are gone. */
-        close(TAKE_FD(job->output));
-        status = run_supervise(&child, &job->cgroup, STDIN_FILENO, signal_fd);
-        run_cgroup_remove(&job->cgroup);
-        if (job->profile->certificate)
-                certificate_read(job->profile->certificate, &after);
+        if (certificate)
+                certificate_read(certificate, &before);
+        r = job_run_command(job, deadline, signal_fd, &status);
+        if (r != 0)
+                return r < 0 ? r : 0;
+        job_remove_cgroup(job);
+        if (certificate)
+                certificate_read(certificate, &after);
         return answer_ended(status, &before, &after);
 }
 
@@ -231,6 +307,7 @@ static void print_help(void) {
                "org.postern.Renewal1 /org/postern/Renewal1 org.postern.Renewal1.Manager Renew stt\n"
                "PROFILE 0 0\n"
                "\n"
+               "  --end-unit         stop the Unit= of a helper that was killed\n"
                "  --config-dir=DIR   where profiles/ is (default " POSTERN_CONFIG_DIR ")\n"
                "  --version          print the version\n"
                "  --help             print this\n");
@@ -240,6 +317,7 @@ int main(int argc, char **argv) {
         static const struct option long_options[] = {
                 {"config-dir", required_argument, NULL, 'c'},
                 {"allow-sticky-parents", no_argument, NULL, 's'}, /* for tests */
+                {"end-unit", no_argument, NULL, 'e'},
                 {"version", no_argument, NULL, 'v'},
                 {"help", no_argument, NULL, 'h'},
                 {},
@@ -253,6 +331,8 @@ int main(int argc, char **argv) {
                 case 'c':
                         options.config_dir = optarg;
                         break;
+                case 'e':
+                        return run_unit_end_left() < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
                 case 's':
                         options.profile_flags |= PROFILE_ALLOW_STICKY_PARENTS;
                         break;
@@ -271,16 +351,23 @@ int main(int argc, char **argv) {
         }
         if (getsockopt(STDIN_FILENO, SOL_SOCKET, SO_TYPE, &type, &size) < 0 ||
             type != SOCK_SEQPACKET) {
-                complain("standard input is not posternd's socket: posternd starts this program");
+                complain("standard input is not posternd's socket: posternd starts this program, "
+                         "and postern renews");
                 return EXIT_USAGE;
         }
         /* Standard error may be a pipe that nobody reads any more: no reason to leave a tree. */
         (void) signal(SIGPIPE, SIG_IGN);
         r = serve(&options);
         if (r < 0) {
-                fprintf(stderr, "postern-run: %s\n",
-                        r == -EBADMSG ? "posternd said something that this version does not know"
-                                      : strerror(-r));
+                if (r == -EBADMSG)
+                        fputs("postern-run: posternd said something that this version does not "
+                              "know: restart posternd\n",
+                              stderr);
+                else
+                        fprintf(stderr,
+                                "postern-run: the run could not be seen to (%s): see posternd's "
+                                "log, and ask again\n",
+                                strerror(-r));
                 return EXIT_FAILURE;
         }
         return EXIT_SUCCESS;

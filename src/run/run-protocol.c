@@ -4,13 +4,48 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <postern/cleanup.h>
+#include <postern/cursor.h>
 #include <postern/run-protocol.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+
+static const char *const verbs[] = {
+        [RUN_RENEW] = "renew",
+        [RUN_GATE_OPEN] = "gate-open",
+        [RUN_GATE_CLOSE] = "gate-close",
+};
+
+const char *run_verb_to_string(RunVerb verb) {
+        return verbs[verb];
+}
+
+int run_verb_from_string(const char *word, RunVerb *ret) {
+        for (size_t i = 0; i < ELEMENTS(verbs); i++)
+                if (strcmp(verbs[i], word) == 0) {
+                        *ret = (RunVerb) i;
+                        return 0;
+                }
+        return -EINVAL;
+}
+
+int run_name(RunVerb verb, const char *window, char ret[RUN_NAME_MAX]) {
+        static const char *const suffixes[] = {
+                [RUN_RENEW] = "",
+                [RUN_GATE_OPEN] = "open",
+                [RUN_GATE_CLOSE] = "close",
+        };
+        size_t length = strspn(window, "abcdefghijklmnopqrstuvwxyz0123456789");
+
+        if (length == 0 || window[length] || length + strlen(suffixes[verb]) >= RUN_NAME_MAX)
+                return -EINVAL;
+        (void) snprintf(ret, RUN_NAME_MAX, "%s%s", window, suffixes[verb]);
+        return 0;
+}
 
 static bool is_word(const char *text) {
         if (!*text)
@@ -22,9 +57,10 @@ static bool is_word(const char *text) {
 }
 
 void run_packet_begin(RunPacket *packet, const char *word) {
-        int n = snprintf(packet->buffer, sizeof(packet->buffer), "%s\n", word);
+        size_t n = snprintf(packet->buffer, sizeof(packet->buffer), "%s\n", word);
 
-        packet->size = n;
+        /* one as large as the buffer has been cut: its 0 takes the place of the newline */
+        packet->size = n < sizeof(packet->buffer) ? n : sizeof(packet->buffer) + 1;
         packet->n_fields = 0;
         packet->word = NULL;
 }
@@ -190,4 +226,59 @@ const char *run_packet_get(const RunPacket *packet, const char *key) {
                 if (strcmp(packet->fields[i].key, key) == 0)
                         return packet->fields[i].value;
         return NULL;
+}
+
+static void add_seconds(RunPacket *packet, const char *key, uint64_t usec) {
+        run_packet_add(packet, key, "%" PRIu64, usec / 1000000);
+}
+
+void run_packet_add_certificates(RunPacket *packet, const Certificate *before,
+                                 const Certificate *after) {
+        run_packet_add(packet, "serial_before", "%s", before->serial);
+        add_seconds(packet, "not_after_before", before->not_after);
+        run_packet_add(packet, "serial_after", "%s", after->serial);
+        add_seconds(packet, "not_after_after", after->not_after);
+        add_seconds(packet, "not_before", after->not_before);
+        run_packet_add(packet, "names", "%s", after->names);
+        run_packet_add(packet, "names_left_out", "%" PRIu32, after->names_left_out);
+}
+
+uint64_t run_packet_get_number(const RunPacket *packet, const char *key, uint64_t max) {
+        const char *text = run_packet_get(packet, key);
+        Cursor cursor;
+        uint64_t value;
+
+        if (!text)
+                return 0;
+        cursor = (Cursor){text, text + strlen(text)};
+        return cursor_take_number(&cursor, &value) && cursor.at == cursor.end && value <= max
+                       ? value
+                       : 0;
+}
+
+static uint64_t get_seconds(const RunPacket *packet, const char *key) {
+        return run_packet_get_number(packet, key, CURSOR_NUMBER_MAX / 1000000) * 1000000;
+}
+
+static void get_serial(const RunPacket *packet, const char *key, char ret[CERTIFICATE_SERIAL_MAX]) {
+        const char *serial = run_packet_get(packet, key);
+
+        if (serial && certificate_serial_is_valid(serial))
+                memcpy(ret, serial, strlen(serial) + 1);
+}
+
+void run_packet_get_certificates(const RunPacket *packet, Certificate *ret_before,
+                                 Certificate *ret_after) {
+        const char *names = run_packet_get(packet, "names");
+
+        *ret_before = *ret_after = (Certificate){};
+        get_serial(packet, "serial_before", ret_before->serial);
+        ret_before->not_after = get_seconds(packet, "not_after_before");
+        get_serial(packet, "serial_after", ret_after->serial);
+        ret_after->not_after = get_seconds(packet, "not_after_after");
+        ret_after->not_before = get_seconds(packet, "not_before");
+        if (names && certificate_names_are_valid(names))
+                memcpy(ret_after->names, names, strlen(names) + 1);
+        ret_after->names_left_out =
+                (uint32_t) run_packet_get_number(packet, "names_left_out", UINT32_MAX);
 }

@@ -9,15 +9,14 @@
 #include <errno.h>
 #include <poll.h>
 #include <postern/cleanup.h>
+#include <postern/clock.h>
 #include <postern/run-supervise.h>
 #include <signal.h>
 #include <stdint.h>
-#include <string.h>
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
-#include <time.h>
 
 enum { EMPTY_POLL_MSEC = 5 }; /* how often to look whether the tree is gone, once it should be */
 
@@ -32,10 +31,7 @@ typedef struct Supervisor {
 } Supervisor;
 
 static uint64_t now_msec(void) {
-        struct timespec now;
-
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        return (uint64_t) now.tv_sec * 1000 + now.tv_nsec / 1000000;
+        return clock_now(CLOCK_MONOTONIC) / 1000;
 }
 
 int run_supervise_prepare(void) {
