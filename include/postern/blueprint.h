@@ -12,16 +12,19 @@
 #include <postern/rule.h>
 #include <postern/ruleset.h>
 
-enum { BLUEPRINT_SETS_MAX = 16 };
+enum {
+        BLUEPRINT_SETS_MAX = 16,
+        BLUEPRINT_RULES_MAX = 512,
+};
 
 /* A table with its chains, sets and rules as it should stand in the kernel. */
 typedef struct Blueprint {
         struct nftnl_table *table;
-        struct nftnl_chain *chains[4];
+        struct nftnl_chain *chains[4 + BLUEPRINT_SETS_MAX];
         size_t n_chains;
         struct nftnl_set *sets[BLUEPRINT_SETS_MAX];
         size_t n_sets;
-        struct nftnl_rule *rules[8 + 4 * BLUEPRINT_SETS_MAX];
+        struct nftnl_rule *rules[BLUEPRINT_RULES_MAX];
         size_t n_rules;
 } Blueprint;
 

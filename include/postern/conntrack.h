@@ -14,6 +14,11 @@
 #include <postern/profile.h>
 #include <postern/rule.h>
 
+/* One that came in: who it is from, and the port of this host that it led to. id: the kernel's, of
+ * as long as it remembers it. address: 4 or 16 bytes, network byte order. */
+typedef void (*ConntrackVisit)(uint32_t id, bool is_ipv6, const uint8_t *address, const Port *port,
+                               void *userdata);
+
 typedef struct ConntrackCut {
         unsigned entries;   /* deleted */
         unsigned sockets;   /* destroyed */
@@ -28,11 +33,16 @@ typedef struct ConntrackCut {
  * to end; a kernel without SOCK_DESTROY), it stays, gets the label `silenced` (unless that is
  * NULL), by which the guard lets no answer out, and is counted as lingering until it times out.
  *
+ * visit: told of each of them, those that stay included; or NULL.
  * dump and cut: two netfilter sockets. Entries that go by themselves meanwhile are no error. 0, or
  * the first negative errno after having gone through all of them.
  */
 int conntrack_cut(Netlink *dump, Netlink *cut, const Label *labels, const Label *silenced,
-                  const Port *keep, size_t n_keep, ConntrackCut *ret);
+                  const Port *keep, size_t n_keep, ConntrackVisit visit, void *userdata,
+                  ConntrackCut *ret);
+
+/* Only tells of those that carry one of the labels. */
+int conntrack_visit(Netlink *dump, const Label *labels, ConntrackVisit visit, void *userdata);
 
 /* Every label bit that any connection carries. */
 int conntrack_labels(Netlink *dump, Label *ret);

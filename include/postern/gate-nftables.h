@@ -2,15 +2,10 @@
 #pragma once
 
 /*
- * gate-nftables: where the host's own ruleset denies, and the one rule that lets the lease through.
+ * gate-nftables: where the host's own ruleset denies, and so a gate's rule (gate-rule.h) belongs.
  *
  * Every base chain on the hook votes, and one drop wins, so the rule has to stand in each chain
- * that denies by default: right before the rule that denies, or last where the policy does. It
- * holds no port, no address and no deadline:
- *
- *     ct label W meta priority STAMP ct label set G counter accept comment "postern:gate"
- *
- * Without the lease's table nothing ever gets W or the stamp, and the rule is inert.
+ * that denies by default: right before the rule that denies, or last where the policy does.
  */
 
 #include <postern/chain-fate.h>
@@ -24,7 +19,10 @@ typedef struct GatePlan {
         ChainPlace places[GATE_PLACES_MAX];
         size_t n_places; /* 0: nothing denies */
 
-        bool wants_doubts; /* in */
+        /* in */
+        bool wants_doubts;
+        bool spare_firewalld; /* what its tables deny is for firewalld to open */
+
         ChainPlace doubts[CHAIN_DOUBTS_MAX];
         size_t n_doubts;
 } GatePlan;
@@ -35,18 +33,11 @@ typedef enum GateOutcome {
 } GateOutcome;
 
 /* legacy: what legacy iptables has loaded ("ip/filter ip6/filter"), "" for nothing. ret: only
- * wants_doubts is read. Returns a GateOutcome or -ENOMEM. */
+ * wants_doubts and spare_firewalld are read. Returns a GateOutcome or a negative errno. */
 int gate_nftables_plan(const Ruleset *ruleset, const Profile *profile, const char *legacy,
                        GatePlan *ret, char **ret_problem);
 
+/* For a person: *ret_problem, printable whatever names are in it. GATE_REFUSED or -ENOMEM. */
+int gate_refuse(char **ret_problem, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
 bool gate_place_equals(const ChainPlace *a, const ChainPlace *b);
-
-/* Adds the rule at a place; deletes a rule. */
-int gate_add(const ChainPlace *place, const LeaseMarks *marks, Batch *batch, Netlink *netlink);
-void gate_delete(const struct nftnl_rule *rule, Batch *batch, Netlink *netlink);
-
-/* Is this rule one of ours, of whatever broker? */
-bool gate_is_ours(const struct nftnl_rule *rule);
-
-/* Does the place have the rule of these marks, just where it belongs? */
-bool gate_stands(const ChainPlace *place, const LeaseMarks *marks, const Ruleset *ruleset);

@@ -23,10 +23,10 @@ int marks_init(Marks *ret, const char *runtime_dir);
 void marks_deinit(Marks *marks);
 
 /*
- * Draws the labels where there are none yet, or where the host has begun to use them (unless they are
- * in use: a lease stands, or a connection lingers), and writes the one down that tells what a window
- * let in: even if the guard is wiped and the broker killed, the next sweep knows what to end. 0 or a
- * negative errno.
+ * Draws the labels where there are none yet, or where the host has begun to use them (unless they
+ * are in use: a lease stands, or a connection lingers), and writes the one down that tells what a
+ * window let in: even if the guard is wiped and the broker killed, the next sweep knows what to
+ * end. 0 or a negative errno.
  */
 int marks_choose(Marks *marks, Netlink *query, const Ruleset *ruleset, bool in_use);
 

@@ -9,20 +9,9 @@
  */
 
 #include <libnftnl/rule.h>
+#include <postern/label.h>
 #include <stdbool.h>
 #include <stdint.h>
-
-enum { LABEL_BITS = 128, LABEL_SIZE = LABEL_BITS / 8 };
-
-/* A bit of the connection's label, as the kernel lays it out. */
-typedef struct Label {
-        uint8_t bytes[LABEL_SIZE];
-} Label;
-
-Label label_from_bit(unsigned bit);
-bool label_intersects(const Label *a, const Label *b);
-void label_add(Label *label, const Label *other);
-bool label_is_empty(const Label *label);
 
 typedef struct RuleWriter {
         struct nftnl_rule *rule; /* NULL after a failure */
@@ -36,10 +25,20 @@ int rule_finish(RuleWriter *writer, struct nftnl_rule **ret);
 void rule_match_label(RuleWriter *writer, const Label *label, bool has);
 void rule_match_new(RuleWriter *writer);      /* ct state new */
 void rule_match_original(RuleWriter *writer); /* ct direction original */
+/* ct state & established == 0: also what is not tracked */
+void rule_match_not_established(RuleWriter *writer);
+void rule_match_not_loopback(RuleWriter *writer); /* meta iiftype != loopback */
+/* meta iifname: nft compares all bytes that a name may have, iptables' -i those that it has */
+void rule_match_interface(RuleWriter *writer, const char *name, bool as_xtables);
 void rule_match_protocol(RuleWriter *writer, uint8_t protocol);
+void rule_match_port(RuleWriter *writer, uint16_t number); /* th dport, host byte order */
 void rule_match_tcp_flags(RuleWriter *writer, uint8_t mask, uint8_t value, bool equal);
+/* The first packet of a connection, and no other. */
+void rule_match_syn(RuleWriter *writer, bool is);
 void rule_match_stamp(RuleWriter *writer, uint32_t stamp, bool equal); /* meta priority */
 void rule_match_port_set(RuleWriter *writer, const char *set); /* meta l4proto . th dport @set */
+/* socket cgroupv2 level LEVEL; no match where there is no socket, or a half-open one */
+void rule_match_cgroup(RuleWriter *writer, uint32_t level, uint64_t id, bool equal);
 void rule_limit(RuleWriter *writer, uint64_t per_second, uint32_t burst);
 
 /* statements */

@@ -11,8 +11,12 @@
 #include <libnftnl/expr.h>
 #include <libnftnl/rule.h>
 #include <libnftnl/table.h>
+#include <linux/netfilter/nf_tables.h>
 #include <postern/cleanup.h>
 #include <postern/netlink.h>
+#include <postern/uplink.h>
+
+enum { RULESET_UPLINKS = 2 };
 
 typedef struct Ruleset {
         uint32_t genid;
@@ -22,10 +26,24 @@ typedef struct Ruleset {
         size_t n_chains;
         struct nftnl_rule **rules; /* in order within each chain */
         size_t n_rules;
+
+        Uplink uplinks[RULESET_UPLINKS]; /* for IPv4, for IPv6 */
 } Ruleset;
 
 /* 0, or a negative errno (-EPERM without CAP_NET_ADMIN). */
 int ruleset_read(Netlink *netlink, Ruleset **ret);
+
+/* A chain, or with chain "" all of a table's. */
+typedef struct RulesetScope {
+        uint32_t family;
+        char table[NFT_NAME_MAXLEN];
+        char chain[NFT_NAME_MAXLEN];
+} RulesetScope;
+
+/* The same with the rules of some chains alone, each of which is named once and need not be there;
+ * -ESTALE: the generation is not this one. */
+int ruleset_read_some(Netlink *netlink, uint32_t genid, const RulesetScope *scopes, size_t n_scopes,
+                      Ruleset **ret);
 Ruleset *ruleset_free(Ruleset *ruleset);
 DEFINE_CLEANUP(Ruleset, ruleset_free);
 

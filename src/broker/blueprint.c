@@ -60,7 +60,15 @@ RuleWriter blueprint_begin_rule(const Blueprint *blueprint, const char *chain) {
 }
 
 int blueprint_finish_rule(Blueprint *blueprint, RuleWriter *writer) {
-        int r = rule_finish(writer, &blueprint->rules[blueprint->n_rules]);
+        struct nftnl_rule *rule = NULL;
+        int r;
+
+        r = rule_finish(writer, &rule);
+        if (r == 0 && blueprint->n_rules == BLUEPRINT_RULES_MAX) {
+                nftnl_rule_free(rule);
+                return -E2BIG;
+        }
+        blueprint->rules[blueprint->n_rules] = rule;
 
         if (r == 0)
                 blueprint->n_rules++;

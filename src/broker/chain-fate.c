@@ -8,159 +8,57 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <stdio.h> /* libnftnl/expr.h lacks it */
-
-#include <libnftnl/expr.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
-#include <netinet/ip.h>
-#include <netinet/ip6.h>
 #include <postern/chain-fate.h>
-#include <stddef.h>
-#include <string.h>
+#include <postern/gate-nftables.h>
+#include <postern/gate-rule.h>
+#include <postern/profile-value.h>
+#include <postern/rule-meaning.h>
 
-enum { JUMP_DEPTH_MAX = 16 };
+enum {
+        JUMP_DEPTH_MAX = 16,
+        /* Jumps that branch are followed each time: sixteen deep, that would be without end. The
+         * largest hosts follow some dozens. */
+        CHAINS_MAX = 1024,
+        CHAINS_ASIDE_MAX = 256, /* of them, after rules with conditions */
+};
 
-DEFINE_CLEANUP(struct nftnl_expr_iter, nftnl_expr_iter_destroy);
+/* A chain on the way, up to where it is decided or left. */
+typedef struct Trail {
+        /* A rule that denies some kinds of packets, or so many of them, right before the end of a
+         * chain that denies the rest (`meta l4proto tcp reject with tcp reset`, `limit rate
+         * 5/second reject`) is a part of that denial: what should pass has to pass before it. So is
+         * one that logs what is about to be denied. The handle of the first of them, or 0. */
+        uint64_t partial;
+        bool picks;       /* rules with conditions may have denied somebody, or led elsewhere */
+        ChainPlace place; /* where it ended: by a denial or by being left */
+} Trail;
 
-/* What a rule does to every packet that reaches it. */
-typedef enum Judgement {
-        JUDGEMENT_NOTHING, /* it counts or logs, or it has conditions */
-        JUDGEMENT_DENY,
-        JUDGEMENT_ADMIT, /* or hands it to a program, whose verdict nobody can read */
-        JUDGEMENT_RETURN,
-        JUDGEMENT_JUMP,
-        JUDGEMENT_GOTO,
-} Judgement;
-
-typedef struct RuleMeaning {
-        Judgement judgement;
-        bool conditional; /* about who sends it, or where to */
-        bool partial;     /* about its kind or its number alone */
-        bool untracks;
-        const char *target; /* of a jump or goto */
-} RuleMeaning;
-
-static void read_verdict(const struct nftnl_expr *expr, RuleMeaning *meaning) {
-        if (nftnl_expr_get_u32(expr, NFTNL_EXPR_IMM_DREG) != NFT_REG_VERDICT)
-                return;
-        switch ((int) nftnl_expr_get_u32(expr, NFTNL_EXPR_IMM_VERDICT)) {
-        case NF_DROP:
-                meaning->judgement = JUDGEMENT_DENY;
-                break;
-        case NF_ACCEPT:
-                meaning->judgement = JUDGEMENT_ADMIT;
-                break;
-        case NFT_RETURN:
-                meaning->judgement = JUDGEMENT_RETURN;
-                break;
-        case NFT_JUMP:
-                meaning->judgement = JUDGEMENT_JUMP;
-                meaning->target = nftnl_expr_get_str(expr, NFTNL_EXPR_IMM_CHAIN);
-                break;
-        case NFT_GOTO:
-                meaning->judgement = JUDGEMENT_GOTO;
-                meaning->target = nftnl_expr_get_str(expr, NFTNL_EXPR_IMM_CHAIN);
-                break;
-        default: /* continue */
-                break;
-        }
-}
-
-/* What is loaded decides what is compared: the kind of a packet, or whose it is. */
-static void read_meta(const struct nftnl_expr *expr, RuleMeaning *meaning) {
-        switch (nftnl_expr_get_u32(expr, NFTNL_EXPR_META_KEY)) {
-        case NFT_META_L4PROTO:
-        case NFT_META_NFPROTO:
-        case NFT_META_PROTOCOL:
-        case NFT_META_PKTTYPE:
-                meaning->partial = true;
-                break;
-        default:
-                meaning->conditional = true;
-                break;
-        }
-}
-
-/* ip protocol, ip6 nexthdr */
-static bool payload_is_protocol(const struct nftnl_expr *expr) {
-        uint32_t offset = nftnl_expr_get_u32(expr, NFTNL_EXPR_PAYLOAD_OFFSET);
-
-        return nftnl_expr_get_u32(expr, NFTNL_EXPR_PAYLOAD_BASE) == NFT_PAYLOAD_NETWORK_HEADER &&
-               nftnl_expr_get_u32(expr, NFTNL_EXPR_PAYLOAD_LEN) == 1 &&
-               (offset == offsetof(struct iphdr, protocol) ||
-                offset == offsetof(struct ip6_hdr, ip6_nxt));
-}
-
-static void read_expression(const struct nftnl_expr *expr, RuleMeaning *meaning) {
-        const char *name = nftnl_expr_get_str(expr, NFTNL_EXPR_NAME);
-
-        if (strcmp(name, "immediate") == 0)
-                read_verdict(expr, meaning);
-        else if (strcmp(name, "reject") == 0)
-                meaning->judgement = JUDGEMENT_DENY;
-        else if (strcmp(name, "queue") == 0)
-                meaning->judgement = JUDGEMENT_ADMIT;
-        else if (strcmp(name, "notrack") == 0)
-                meaning->untracks = true;
-        else if (strcmp(name, "target") == 0) {
-                const char *target = nftnl_expr_get_str(expr, NFTNL_EXPR_TG_NAME);
-
-                if (target && strcmp(target, "REJECT") == 0)
-                        meaning->judgement = JUDGEMENT_DENY;
-        } else if (strcmp(name, "meta") == 0) {
-                if (!nftnl_expr_is_set(expr, NFTNL_EXPR_META_SREG))
-                        read_meta(expr, meaning);
-        } else if (strcmp(name, "payload") == 0) {
-                if (payload_is_protocol(expr))
-                        meaning->partial = true;
-                else
-                        meaning->conditional = true;
-        } else if (strcmp(name, "limit") == 0) {
-                meaning->partial = true;
-        } else if (strcmp(name, "objref") == 0) {
-                if (nftnl_expr_get_u32(expr, NFTNL_EXPR_OBJREF_IMM_TYPE) != NFT_OBJECT_COUNTER)
-                        meaning->partial = true; /* a named limit or quota */
-        } else if (strcmp(name, "lookup") == 0) {
-                if (nftnl_expr_is_set(expr, NFTNL_EXPR_LOOKUP_DREG))
-                        meaning->conditional = true; /* a map */
-        } else if (strcmp(name, "ct") == 0) {
-                if (!nftnl_expr_is_set(expr, NFTNL_EXPR_CT_SREG))
-                        meaning->conditional = true;
-        } else if (strcmp(name, "counter") != 0 && strcmp(name, "log") != 0 &&
-                   strcmp(name, "last") != 0 && strcmp(name, "cmp") != 0 &&
-                   strcmp(name, "bitwise") != 0 && strcmp(name, "range") != 0)
-                meaning->conditional = true;
-}
-
-static int read_rule(const struct nftnl_rule *rule, RuleMeaning *ret) {
-        _cleanup_(nftnl_expr_iter_destroy_cleanup) struct nftnl_expr_iter *iterator = NULL;
-        struct nftnl_expr *expr;
-
-        *ret = (RuleMeaning){};
-        iterator = nftnl_expr_iter_create(rule);
-        if (!iterator)
-                return -ENOMEM;
-        while ((expr = nftnl_expr_iter_next(iterator)))
-                read_expression(expr, ret);
-        return 0;
-}
-
-static int follow_chain(ChainReader *reader, const char *chain, unsigned depth, Fate *ret);
+static int follow_chain(ChainReader *reader, const char *chain, unsigned depth, Trail *ret_trail,
+                        Fate *ret);
 
 /* A rule with conditions that leads to a denial is no denial, but worth a word. */
 static int note_doubt(ChainReader *reader, const RuleMeaning *meaning, unsigned depth) {
         ChainReader aside = *reader;
+        Trail trail;
         Fate fate;
         int r;
 
-        if (!reader->doubts || reader->n_doubts == CHAIN_DOUBTS_MAX || !meaning->target)
+        if (!reader->doubts || reader->n_doubts == CHAIN_DOUBTS_MAX || !meaning->target ||
+            reader->n_aside >= CHAINS_ASIDE_MAX)
                 return 0;
         aside.doubts = NULL;
-        r = follow_chain(&aside, meaning->target, depth + 1, &fate);
+        aside.n_followed = CHAINS_MAX - CHAINS_ASIDE_MAX + reader->n_aside;
+        r = follow_chain(&aside, meaning->target, depth + 1, &trail, &fate);
+        reader->n_aside = aside.n_followed - (CHAINS_MAX - CHAINS_ASIDE_MAX);
+        if (r == -ELOOP) /* only a word is missing then */
+                return 0;
         if (r < 0)
                 return r;
-        if (fate == FATE_DENIED)
+        /* what cannot be shown is no help to anybody */
+        if (fate == FATE_DENIED && value_is_printable(reader->table) &&
+            value_is_printable(meaning->target))
                 reader->doubts[reader->n_doubts++] = (ChainPlace){
                         .family = reader->family,
                         .table = reader->table,
@@ -169,35 +67,100 @@ static int note_doubt(ChainReader *reader, const RuleMeaning *meaning, unsigned 
         return 0;
 }
 
-/* partial: in and out, see follow_rules(). */
+/* Does anything else lead there, a rule or an element of a map? The kernel counts what does, and
+ * the chain's rules with it. */
+static bool chain_is_shared(const ChainReader *reader, const char *name) {
+        const struct nftnl_chain *chain;
+        uint32_t n_rules = 0;
+        size_t cursor = 0;
+
+        chain = ruleset_find_chain(reader->ruleset, reader->family, reader->table, name);
+        if (!chain || !nftnl_chain_is_set(chain, NFTNL_CHAIN_USE))
+                return true; /* not known to be one rule's own */
+        while (ruleset_next_rule(reader->ruleset, reader->family, reader->table, name, &cursor))
+                n_rules++;
+        return nftnl_chain_get_u32(chain, NFTNL_CHAIN_USE) != n_rules + 1;
+}
+
+static ChainPlace place_before(const ChainReader *reader, const char *chain,
+                               const struct nftnl_rule *rule, const Trail *trail) {
+        return (ChainPlace){
+                .family = reader->family,
+                .table = reader->table,
+                .chain = chain,
+                .interface = reader->uplink ? reader->uplink->name : NULL,
+                .before = trail->partial ? trail->partial
+                          : rule         ? nftnl_rule_get_u64(rule, NFTNL_RULE_HANDLE)
+                                         : 0,
+        };
+}
+
+/* *ret_over: nothing after this rule matters. */
+static int follow_jump(ChainReader *reader, const char *chain, const struct nftnl_rule *rule,
+                       const RuleMeaning *meaning, unsigned depth, Trail *trail, Fate *ret_fate,
+                       bool *ret_over) {
+        Trail beyond;
+        int r;
+
+        if (!meaning->target)
+                return -EBADMSG;
+        r = follow_chain(reader, meaning->target, depth + 1, &beyond, ret_fate);
+        if (r < 0)
+                return r;
+        /* After a jump that falls through, the next rule; after a goto, none. */
+        if (*ret_fate == FATE_FALLS_THROUGH && meaning->judgement == JUDGEMENT_JUMP) {
+                trail->partial = 0; /* that chain may have let something through */
+                trail->picks |= beyond.picks;
+                return 0;
+        }
+        *ret_over = true;
+        if (!chain_is_shared(reader, meaning->target)) {
+                trail->place = beyond.place;
+                trail->picks |= beyond.picks;
+                return 0;
+        }
+        /* Who is banned is often sent to the chain where the rest ends, too: a rule in there would
+         * let them in. One before the jump lets in whom that chain picks out by itself. */
+        trail->place = place_before(reader, chain, rule, trail);
+        if (beyond.picks)
+                reader->ambiguous = meaning->target;
+        return 0;
+}
+
 static int follow_rule(ChainReader *reader, const char *chain, const struct nftnl_rule *rule,
-                       unsigned depth, uint64_t *partial, Fate *ret_fate, bool *ret_over) {
+                       unsigned depth, Trail *trail, Fate *ret_fate, bool *ret_over) {
+        bool leads, logs;
         RuleMeaning meaning;
         int r;
 
-        *ret_over = false;
-        r = read_rule(rule, &meaning);
+        r = rule_read_meaning(rule, reader->uplink, &meaning);
         if (r < 0)
                 return r;
+        if (meaning.excluded)
+                return 0;
+        leads = meaning.judgement == JUDGEMENT_RETURN || meaning.judgement == JUDGEMENT_JUMP ||
+                meaning.judgement == JUDGEMENT_GOTO;
+        logs = meaning.logs && meaning.judgement == JUDGEMENT_NOTHING;
         if (meaning.conditional || meaning.partial) {
-                if (meaning.conditional || meaning.judgement == JUDGEMENT_ADMIT)
-                        *partial = 0;
-                else if (meaning.judgement == JUDGEMENT_DENY && *partial == 0)
-                        *partial = nftnl_rule_get_u64(rule, NFTNL_RULE_HANDLE);
+                if (meaning.conditional || leads || meaning.judgement == JUDGEMENT_ADMIT)
+                        trail->partial = 0;
+                else if ((meaning.judgement == JUDGEMENT_DENY || logs) && trail->partial == 0)
+                        trail->partial = nftnl_rule_get_u64(rule, NFTNL_RULE_HANDLE);
+                trail->picks |= leads || meaning.maps ||
+                                (meaning.conditional && meaning.judgement == JUDGEMENT_DENY);
                 return note_doubt(reader, &meaning, depth);
         }
         reader->untracks |= meaning.untracks;
+        if (logs && trail->partial == 0)
+                trail->partial = nftnl_rule_get_u64(rule, NFTNL_RULE_HANDLE);
 
         switch (meaning.judgement) {
         case JUDGEMENT_NOTHING:
                 return 0;
+        case JUDGEMENT_JUMP:
+        case JUDGEMENT_GOTO:
+                return follow_jump(reader, chain, rule, &meaning, depth, trail, ret_fate, ret_over);
         case JUDGEMENT_DENY:
-                reader->denial = (ChainPlace){
-                        .family = reader->family,
-                        .table = reader->table,
-                        .chain = chain,
-                        .before = *partial ? *partial : nftnl_rule_get_u64(rule, NFTNL_RULE_HANDLE),
-                };
                 *ret_fate = FATE_DENIED;
                 break;
         case JUDGEMENT_ADMIT:
@@ -206,79 +169,60 @@ static int follow_rule(ChainReader *reader, const char *chain, const struct nftn
         case JUDGEMENT_RETURN:
                 *ret_fate = FATE_FALLS_THROUGH;
                 break;
-        case JUDGEMENT_JUMP:
-        case JUDGEMENT_GOTO:
-                r = follow_chain(reader, meaning.target, depth + 1, ret_fate);
-                if (r < 0)
-                        return r;
-                /* After a jump that falls through, the next rule; after a goto, none. */
-                if (*ret_fate == FATE_FALLS_THROUGH && meaning.judgement == JUDGEMENT_JUMP) {
-                        *partial = 0; /* that chain may have let something through */
-                        return 0;
-                }
-                break;
         }
+        trail->place = place_before(reader, chain, rule, trail);
         *ret_over = true;
         return 0;
 }
 
-/*
- * A rule that denies some kinds of packets, or so many of them, right before the end of a chain
- * that denies the rest (`meta l4proto tcp reject with tcp reset`, `limit rate 5/second reject`) is
- * a part of that denial: what should pass has to pass before it. *ret_partial: the first of them,
- * or 0.
- */
-static int follow_rules(ChainReader *reader, const char *chain, unsigned depth, Fate *ret,
-                        uint64_t *ret_partial) {
+static int follow_chain(ChainReader *reader, const char *chain, unsigned depth, Trail *ret_trail,
+                        Fate *ret) {
         const struct nftnl_rule *rule;
         size_t cursor = 0;
-        bool over;
+        bool over = false;
         int r;
 
-        *ret = FATE_FALLS_THROUGH;
-        *ret_partial = 0;
-        if (depth > JUMP_DEPTH_MAX)
-                return 0;
-        while ((rule = ruleset_next_rule(reader->ruleset, reader->family, reader->table, chain,
+        *ret_trail = (Trail){};
+        if (reader->n_followed >= CHAINS_MAX)
+                return -ELOOP;
+        reader->n_followed++;
+        while (depth <= JUMP_DEPTH_MAX &&
+               (rule = ruleset_next_rule(reader->ruleset, reader->family, reader->table, chain,
                                          &cursor))) {
-                r = follow_rule(reader, chain, rule, depth, ret_partial, ret, &over);
+                if (gate_is_ours(rule)) /* or a plan would change as it is carried out */
+                        continue;
+                r = follow_rule(reader, chain, rule, depth, ret_trail, ret, &over);
                 if (r < 0 || over)
                         return r;
         }
+        ret_trail->place = place_before(reader, chain, NULL, ret_trail);
         *ret = FATE_FALLS_THROUGH;
         return 0;
 }
 
-static int follow_chain(ChainReader *reader, const char *chain, unsigned depth, Fate *ret) {
-        uint64_t partial;
-
-        return follow_rules(reader, chain, depth, ret, &partial);
-}
-
 int chain_follow(ChainReader *reader, const char *chain, Fate *ret) {
-        return follow_chain(reader, chain, 0, ret);
+        Trail trail;
+        int r;
+
+        r = follow_chain(reader, chain, 0, &trail, ret);
+        if (r == 0 && *ret == FATE_DENIED)
+                reader->denial = trail.place;
+        return r;
 }
 
 int chain_follow_base(ChainReader *reader, const struct nftnl_chain *chain, Fate *ret) {
-        const char *name = nftnl_chain_get_str(chain, NFTNL_CHAIN_NAME);
-        uint64_t partial;
+        Trail trail;
         int r;
 
         reader->family = nftnl_chain_get_u32(chain, NFTNL_CHAIN_FAMILY);
         reader->table = nftnl_chain_get_str(chain, NFTNL_CHAIN_TABLE);
-        r = follow_rules(reader, name, 0, ret, &partial);
+        r = follow_chain(reader, nftnl_chain_get_str(chain, NFTNL_CHAIN_NAME), 0, &trail, ret);
         if (r < 0)
                 return r;
-        if (*ret == FATE_FALLS_THROUGH &&
-            nftnl_chain_get_u32(chain, NFTNL_CHAIN_POLICY) == NF_DROP) {
-                reader->denial = (ChainPlace){
-                        .family = reader->family,
-                        .table = reader->table,
-                        .chain = name,
-                        .before = partial,
-                };
+        if (*ret == FATE_FALLS_THROUGH && nftnl_chain_get_u32(chain, NFTNL_CHAIN_POLICY) == NF_DROP)
                 *ret = FATE_DENIED;
-        }
+        if (*ret == FATE_DENIED)
+                reader->denial = trail.place;
         return 0;
 }
 

@@ -41,12 +41,19 @@ typedef struct Walk {
         const Label *silenced;
         const Port *keep;
         size_t n_keep;
+        ConntrackVisit visit;
+        void *userdata;
         ConntrackCut done;
         int error;
 } Walk;
 
-/* A connection that is silenced, and that nobody uses any more, is forgotten after this. */
-enum { LINGER_SECONDS = 60 };
+enum {
+        /* A connection that is silenced, and that nobody uses any more, is forgotten after this. */
+        LINGER_SECONDS = 60,
+
+        REQUEST_SIZE = 1024,
+        NAMING_MAX = 256, /* of what names an entry; the kernel's are half as long */
+};
 
 static void take_address(const struct nlattr *attribute, Endpoint *endpoint) {
         size_t size = mnl_attr_get_payload_len(attribute);
@@ -86,6 +93,8 @@ static void read_entry(const struct nlmsghdr *message, Entry *ret) {
 
         *ret = (Entry){.family = generic->nfgen_family};
         mnl_attr_for_each(attribute, message, sizeof(*generic)) {
+                if (mnl_attr_get_payload_len(attribute) > NAMING_MAX)
+                        continue;
                 switch (mnl_attr_get_type(attribute)) {
                 case CTA_LABELS:
                         if (mnl_attr_get_payload_len(attribute) == LABEL_SIZE)
@@ -131,7 +140,7 @@ static struct nlmsghdr *entry_request(char *buffer, uint16_t type, const Entry *
 }
 
 static int delete_entry(Netlink *netlink, const Entry *entry) {
-        char buffer[1024] __attribute__((aligned(NLMSG_ALIGNTO)));
+        char buffer[REQUEST_SIZE] __attribute__((aligned(NLMSG_ALIGNTO)));
         struct nlmsghdr *request = entry_request(buffer, IPCTNL_MSG_CT_DELETE, entry);
 
         put_copy(request, entry->id); /* not another one that took its place */
@@ -139,7 +148,7 @@ static int delete_entry(Netlink *netlink, const Entry *entry) {
 }
 
 static int silence_entry(Netlink *netlink, const Entry *entry, const Label *silenced) {
-        char buffer[1024] __attribute__((aligned(NLMSG_ALIGNTO)));
+        char buffer[REQUEST_SIZE] __attribute__((aligned(NLMSG_ALIGNTO)));
         struct nlmsghdr *request = entry_request(buffer, IPCTNL_MSG_CT_NEW, entry);
 
         mnl_attr_put(request, CTA_LABELS, LABEL_SIZE, silenced->bytes);
@@ -202,7 +211,7 @@ static bool socket_diag_works(Netlink *netlink) {
  */
 static int destroy_socket(Netlink *netlink, const Entry *entry) {
         static const uint32_t any[2] = {INET_DIAG_NOCOOKIE, INET_DIAG_NOCOOKIE};
-        char buffer[1024] __attribute__((aligned(NLMSG_ALIGNTO)));
+        char buffer[REQUEST_SIZE] __attribute__((aligned(NLMSG_ALIGNTO)));
         struct inet_diag_msg found = {};
         int r;
 
@@ -228,25 +237,45 @@ static void walk_fail(Walk *walk, int error) {
                 walk->error = error;
 }
 
-static bool port_is_kept(const Walk *walk, const Tuple *tuple) {
+static bool port_is_kept(const Walk *walk, const Port *port) {
         for (size_t i = 0; i < walk->n_keep; i++)
-                if (walk->keep[i].protocol == (Protocol) tuple->protocol &&
-                    htons(walk->keep[i].number) == tuple->destination.port)
+                if (walk->keep[i].protocol == port->protocol &&
+                    walk->keep[i].number == port->number)
                         return true;
         return false;
+}
+
+/* The reply's source is the port that the input hook saw: a redirect is already in it. */
+static Port entry_port(const Entry *entry) {
+        return (Port){(Protocol) entry->reply.protocol, ntohs(entry->reply.source.port)};
+}
+
+static void tell_visit(const Walk *walk, const Entry *entry, const Port *port) {
+        if (walk->visit && entry->original_attribute && entry->id &&
+            mnl_attr_get_payload_len(entry->id) == sizeof(uint32_t) &&
+            (entry->family == AF_INET || entry->family == AF_INET6))
+                walk->visit(mnl_attr_get_u32(entry->id), entry->family == AF_INET6,
+                            entry->original.source.address, port, walk->userdata);
 }
 
 static int cut_entry(const struct nlmsghdr *message, void *userdata) {
         Walk *walk = userdata;
         Entry entry;
+        Port port;
         int r;
 
         read_entry(message, &entry);
-        /* The reply's source is the port that the input hook saw: a redirect is already in it. */
-        if (!label_intersects(&entry.labels, walk->labels) ||
-            port_is_kept(walk, &(Tuple){.protocol = entry.reply.protocol,
-                                        .destination = entry.reply.source}))
+        if (!label_intersects(&entry.labels, walk->labels))
                 return 0;
+        port = entry_port(&entry);
+        tell_visit(walk, &entry, &port);
+        if (port_is_kept(walk, &port))
+                return 0;
+        /* Without it, to delete would mean every connection of the host. */
+        if (!entry.original_attribute) {
+                walk_fail(walk, -EBADMSG);
+                return 0;
+        }
 
         /* The socket first: its reset still goes out over the entry. */
         r = entry.original.protocol == IPPROTO_TCP ? destroy_socket(walk->sockets, &entry)
@@ -278,7 +307,8 @@ static int walk_conntrack(Netlink *dump, NetlinkCallback callback, void *userdat
 }
 
 int conntrack_cut(Netlink *dump, Netlink *cut, const Label *labels, const Label *silenced,
-                  const Port *keep, size_t n_keep, ConntrackCut *ret) {
+                  const Port *keep, size_t n_keep, ConntrackVisit visit, void *userdata,
+                  ConntrackCut *ret) {
         Netlink sockets = {};
         Walk walk = {
                 .cut = cut,
@@ -287,6 +317,8 @@ int conntrack_cut(Netlink *dump, Netlink *cut, const Label *labels, const Label 
                 .silenced = silenced,
                 .keep = keep,
                 .n_keep = n_keep,
+                .visit = visit,
+                .userdata = userdata,
         };
         int r;
 
@@ -299,6 +331,24 @@ int conntrack_cut(Netlink *dump, Netlink *cut, const Label *labels, const Label 
         ret->sockets += walk.done.sockets;
         ret->lingering = walk.done.lingering;
         return r < 0 ? r : walk.error;
+}
+
+static int visit_entry(const struct nlmsghdr *message, void *userdata) {
+        const Walk *walk = userdata;
+        Entry entry;
+        Port port;
+
+        read_entry(message, &entry);
+        port = entry_port(&entry);
+        if (label_intersects(&entry.labels, walk->labels))
+                tell_visit(walk, &entry, &port);
+        return 0;
+}
+
+int conntrack_visit(Netlink *dump, const Label *labels, ConntrackVisit visit, void *userdata) {
+        Walk walk = {.labels = labels, .visit = visit, .userdata = userdata};
+
+        return walk_conntrack(dump, visit_entry, &walk);
 }
 
 static int take_labels(const struct nlmsghdr *message, void *userdata) {

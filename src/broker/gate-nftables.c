@@ -14,31 +14,19 @@
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <postern/gate-nftables.h>
+#include <postern/gate-xtables.h>
+#include <postern/guard.h>
+#include <postern/profile-value.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-
-#define GATE_COMMENT "postern:gate"
 
 static bool table_is_ours(uint32_t family, const char *table) {
         return family == NFPROTO_INET &&
                (strcmp(table, LEASE_TABLE) == 0 || strcmp(table, GUARD_TABLE) == 0);
 }
 
-static bool table_is_xtables(uint32_t family, const char *table) {
-        static const char *const names[] = {"filter", "nat", "mangle", "raw", "security"};
-
-        if (family != NFPROTO_IPV4 && family != NFPROTO_IPV6)
-                return false;
-        for (size_t i = 0; i < ELEMENTS(names); i++)
-                if (strcmp(names[i], table) == 0)
-                        return true;
-        return false;
-}
-
-static int refuse(char **ret_problem, const char *format, ...)
-        __attribute__((format(printf, 2, 3)));
-static int refuse(char **ret_problem, const char *format, ...) {
+int gate_refuse(char **ret_problem, const char *format, ...) {
         va_list arguments;
         char *text;
         int r;
@@ -48,6 +36,10 @@ static int refuse(char **ret_problem, const char *format, ...) {
         va_end(arguments);
         if (r < 0)
                 return -ENOMEM;
+        /* The kernel takes any bytes as a name, the bus does not. */
+        for (char *p = text; !value_is_printable(text) && *p; p++)
+                if (*p < ' ' || *p > '~')
+                        *p = '?';
         *ret_problem = text;
         return GATE_REFUSED;
 }
@@ -58,24 +50,32 @@ static int check_table(const Ruleset *ruleset, const ChainPlace *place, char **r
         const char *family = family_to_string(place->family);
 
         if (place->family == NFPROTO_INET && strcmp(place->table, "firewalld") == 0)
-                return refuse(ret_problem,
-                              "Chain %s %s %s denies and is firewalld's, which this version cannot "
-                              "ask to open a port: open the port in firewalld and use Type=none",
-                              family, place->table, place->chain);
+                return gate_refuse(
+                        ret_problem,
+                        "Chain %s %s %s denies and is firewalld's, which opens a window itself "
+                        "while it runs and the profile says Type=auto or Type=firewalld: see "
+                        "`systemctl status firewalld`",
+                        family, place->table, place->chain);
         if (table && nftnl_table_get_u32(table, NFTNL_TABLE_FLAGS) & NFT_TABLE_F_OWNER)
-                return refuse(
+                return gate_refuse(
                         ret_problem,
                         "Chain %s %s %s denies, and the program with netlink port %u owns its "
                         "table, so nobody else can add a rule: have that program admit the port "
                         "and use Type=none",
                         family, place->table, place->chain,
                         nftnl_table_get_u32(table, NFTNL_TABLE_OWNER));
-        if (table_is_xtables(place->family, place->table))
-                return refuse(
+        if (xtables_manages(place->family, place->table) && !xtables_reads_labels())
+                return gate_refuse(
                         ret_problem,
-                        "Chain %s %s %s denies and is in a table that iptables or ufw manages, "
-                        "which this version leaves alone: move the rules to a native nftables "
-                        "table, or open the port there and use Type=none",
+                        "Chain %s %s %s denies, and /etc/xtables/connlabel.conf names no "
+                        "label, by which iptables fails to read a rule like a window's: "
+                        "remove that file, or name a label in it",
+                        family, place->table, place->chain);
+        if (!value_is_printable(place->table) || !value_is_printable(place->chain))
+                return gate_refuse(
+                        ret_problem,
+                        "Chain %s %s %s denies, and its name or its table's is no text that "
+                        "can be shown: give it another one",
                         family, place->table, place->chain);
         return GATE_OK;
 }
@@ -84,14 +84,20 @@ static bool same_table(const ChainPlace *a, const ChainPlace *b) {
         return a->family == b->family && strcmp(a->table, b->table) == 0;
 }
 
-bool gate_place_equals(const ChainPlace *a, const ChainPlace *b) {
+static bool same_spot(const ChainPlace *a, const ChainPlace *b) {
         return same_table(a, b) && strcmp(a->chain, b->chain) == 0 && a->before == b->before &&
                a->first == b->first;
 }
 
+bool gate_place_equals(const ChainPlace *a, const ChainPlace *b) {
+        return same_spot(a, b) &&
+               (!a->interface || !b->interface ? a->interface == b->interface : strcmp(a->interface, b->interface) == 0);
+}
+
 static int plan_add(GatePlan *plan, const ChainPlace *place) {
         for (size_t i = 0; i < plan->n_places; i++)
-                if (gate_place_equals(&plan->places[i], place))
+                if (gate_place_equals(&plan->places[i], place) ||
+                    (!plan->places[i].interface && same_spot(&plan->places[i], place)))
                         return 0;
         if (plan->n_places == GATE_PLACES_MAX)
                 return -E2BIG;
@@ -114,12 +120,18 @@ static int plan_named_chain(const Ruleset *ruleset, const Profile *profile, Chai
                         chain = ruleset_find_chain(ruleset, number, table, name);
         }
         if (!chain)
-                return refuse(
+                return gate_refuse(
                         ret_problem,
                         "Chain= names a chain that does not exist: `nft list chains` shows those "
                         "that do");
         reader.family = nftnl_chain_get_u32(chain, NFTNL_CHAIN_FAMILY);
         reader.table = nftnl_chain_get_str(chain, NFTNL_CHAIN_TABLE);
+        if (table_is_ours(reader.family, reader.table))
+                return gate_refuse(
+                        ret_problem,
+                        "Chain= names a chain of posternd's own table %s, which comes and "
+                        "goes with the windows: name the host's chain that denies",
+                        reader.table);
         *ret = (ChainPlace){
                 .family = reader.family,
                 .table = reader.table,
@@ -137,10 +149,37 @@ static int plan_named_chain(const Ruleset *ruleset, const Profile *profile, Chai
         return GATE_OK;
 }
 
-static int plan_chain(const Ruleset *ruleset, const struct nftnl_chain *chain,
-                      const Profile *profile, const ChainPlace *named, GatePlan *plan,
-                      char **ret_problem) {
-        ChainReader reader = {.ruleset = ruleset};
+/* What becomes of a packet in a base chain. */
+static int read_fate(const struct nftnl_chain *chain, ChainHook hook, GatePlan *plan,
+                     ChainReader *reader, Fate *ret) {
+        int r;
+
+        if (hook == HOOK_INPUT) {
+                switch (xtables_find_ufw(reader->ruleset, chain, &reader->denial)) {
+                case UFW_ADMITS:
+                        *ret = FATE_ADMITTED;
+                        return 0;
+                case UFW_DENIES:
+                        *ret = FATE_DENIED;
+                        return 0;
+                case UFW_ABSENT:
+                        break;
+                }
+                if (plan->wants_doubts) {
+                        reader->doubts = plan->doubts;
+                        reader->n_doubts = plan->n_doubts;
+                }
+        }
+        r = chain_follow_base(reader, chain, ret);
+        if (r == 0 && reader->doubts)
+                plan->n_doubts = reader->n_doubts;
+        return r;
+}
+
+static int plan_for_uplink(const Ruleset *ruleset, const struct nftnl_chain *chain,
+                           const Uplink *uplink, const Profile *profile, const ChainPlace *named,
+                           GatePlan *plan, char **ret_problem) {
+        ChainReader reader = {.ruleset = ruleset, .uplink = uplink};
         ChainHook hook = chain_hook(chain);
         ChainPlace place;
         Fate fate;
@@ -149,19 +188,17 @@ static int plan_chain(const Ruleset *ruleset, const struct nftnl_chain *chain,
         if (hook == HOOK_OTHER || table_is_ours(nftnl_chain_get_u32(chain, NFTNL_CHAIN_FAMILY),
                                                 nftnl_chain_get_str(chain, NFTNL_CHAIN_TABLE)))
                 return GATE_OK;
-        if (hook == HOOK_INPUT && plan->wants_doubts) {
-                reader.doubts = plan->doubts;
-                reader.n_doubts = plan->n_doubts;
-        }
-        r = chain_follow_base(&reader, chain, &fate);
+        if (plan->spare_firewalld &&
+            strcmp(nftnl_chain_get_str(chain, NFTNL_CHAIN_TABLE), "firewalld") == 0)
+                return GATE_OK;
+        r = read_fate(chain, hook, plan, &reader, &fate);
         if (r < 0)
                 return r;
-        plan->n_doubts = reader.n_doubts ? reader.n_doubts : plan->n_doubts;
         place = reader.denial;
 
         if (hook == HOOK_EARLIER) {
                 if (reader.untracks)
-                        return refuse(
+                        return gate_refuse(
                                 ret_problem,
                                 "Chain %s %s %s takes every packet out of connection tracking "
                                 "(notrack), without which a window cannot be told from the rest: "
@@ -170,12 +207,13 @@ static int plan_chain(const Ruleset *ruleset, const struct nftnl_chain *chain,
                                 nftnl_chain_get_str(chain, NFTNL_CHAIN_NAME));
                 if (fate != FATE_DENIED)
                         return GATE_OK;
-                return refuse(
+                return gate_refuse(
                         ret_problem,
                         "Chain %s %s %s denies by default before a packet comes to the input hook, "
                         "where a window opens: admit the window's ports in that chain, or move its "
                         "denial to the input hook",
-                        family_to_string(place.family), place.table, place.chain);
+                        family_to_string(place.family), place.table,
+                        nftnl_chain_get_str(chain, NFTNL_CHAIN_NAME));
         }
         if (fate != FATE_DENIED)
                 return GATE_OK;
@@ -189,10 +227,39 @@ static int plan_chain(const Ruleset *ruleset, const struct nftnl_chain *chain,
                         .chain = nftnl_chain_get_str(chain, NFTNL_CHAIN_NAME),
                         .first = true,
                 };
+        else if (reader.ambiguous)
+                return gate_refuse(
+                        ret_problem,
+                        "Chain %s %s %s denies some packets, then the rest, and more than "
+                        "one rule leads there, so a window can open neither in it nor before "
+                        "it without letting in some whom you deny: have the last jump lead "
+                        "to a chain that only denies, or name the chain to open in by Chain=",
+                        family_to_string(place.family), place.table, reader.ambiguous);
         r = check_table(ruleset, &place, ret_problem);
         if (r != GATE_OK)
                 return r;
         return plan_add(plan, &place);
+}
+
+/* Many a host tells the world from its own network by the interface, and denies in a chain for
+ * each, or the world alone. So the chain is followed for packets of any interface, and for those of
+ * the uplink. */
+static int plan_chain(const Ruleset *ruleset, const struct nftnl_chain *chain,
+                      const Profile *profile, const ChainPlace *named, GatePlan *plan,
+                      char **ret_problem) {
+        bool wants_doubts = plan->wants_doubts;
+        int r;
+
+        /* what an uplink is needed for is no doubt where it is known */
+        plan->wants_doubts &= !*ruleset->uplinks[0].name && !*ruleset->uplinks[1].name;
+        r = plan_for_uplink(ruleset, chain, NULL, profile, named, plan, ret_problem);
+        plan->wants_doubts = wants_doubts;
+        for (size_t i = 0; r == GATE_OK && i < RULESET_UPLINKS; i++)
+                if (*ruleset->uplinks[i].name &&
+                    (i == 0 || strcmp(ruleset->uplinks[i].name, ruleset->uplinks[0].name) != 0))
+                        r = plan_for_uplink(ruleset, chain, &ruleset->uplinks[i], profile, named,
+                                            plan, ret_problem);
+        return r;
 }
 
 static bool table_is_dormant(const Ruleset *ruleset, const struct nftnl_chain *chain) {
@@ -205,12 +272,15 @@ static bool table_is_dormant(const Ruleset *ruleset, const struct nftnl_chain *c
 
 int gate_nftables_plan(const Ruleset *ruleset, const Profile *profile, const char *legacy,
                        GatePlan *ret, char **ret_problem) {
-        GatePlan plan = {.wants_doubts = ret->wants_doubts};
+        GatePlan plan = {
+                .wants_doubts = ret->wants_doubts,
+                .spare_firewalld = ret->spare_firewalld,
+        };
         ChainPlace named = {};
         int r;
 
         if (legacy && *legacy)
-                return refuse(
+                return gate_refuse(
                         ret_problem,
                         "Legacy iptables is loaded (%s), and what it denies cannot be seen from "
                         "here: move to iptables-nft or nftables and unload it, or use Type=none "
@@ -231,7 +301,7 @@ int gate_nftables_plan(const Ruleset *ruleset, const Profile *profile, const cha
                 r = plan_chain(ruleset, ruleset->chains[i], profile, profile->chain ? &named : NULL,
                                &plan, ret_problem);
                 if (r == -E2BIG)
-                        return refuse(
+                        return gate_refuse(
                                 ret_problem,
                                 "More than %d chains deny on the input hook: merge some of them, "
                                 "or use Type=none",
@@ -241,88 +311,4 @@ int gate_nftables_plan(const Ruleset *ruleset, const Profile *profile, const cha
         }
         *ret = plan;
         return GATE_OK;
-}
-
-static int gate_draw(const ChainPlace *place, const LeaseMarks *marks, struct nftnl_rule **ret) {
-        RuleWriter writer = rule_begin(place->family, place->table, place->chain);
-
-        rule_match_label(&writer, &marks->wanted, true);
-        rule_match_stamp(&writer, marks->stamp, true);
-        rule_set_label(&writer, &marks->gated);
-        rule_count(&writer);
-        rule_verdict(&writer, NF_ACCEPT, NULL);
-        rule_comment(&writer, GATE_COMMENT);
-        return rule_finish(&writer, ret);
-}
-
-int gate_add(const ChainPlace *place, const LeaseMarks *marks, Batch *batch, Netlink *netlink) {
-        struct nlmsghdr *message;
-        struct nftnl_rule *rule;
-        int r;
-
-        r = gate_draw(place, marks, &rule);
-        if (r < 0)
-                return r;
-        if (place->before)
-                nftnl_rule_set_u64(rule, NFTNL_RULE_POSITION, place->before);
-        /* Without APPEND a rule goes before its position, or to the head of the chain. */
-        message = batch_message(batch, netlink, NFT_MSG_NEWRULE,
-                                NLM_F_CREATE | (place->first || place->before ? 0 : NLM_F_APPEND),
-                                place->family);
-        nftnl_rule_nlmsg_build_payload(message, rule);
-        batch_push(batch, message);
-        nftnl_rule_free(rule);
-        return 0;
-}
-
-void gate_delete(const struct nftnl_rule *rule, Batch *batch, Netlink *netlink) {
-        struct nlmsghdr *message;
-
-        message = batch_message(batch, netlink, NFT_MSG_DELRULE, 0,
-                                nftnl_rule_get_u32(rule, NFTNL_RULE_FAMILY));
-        mnl_attr_put_strz(message, NFTA_RULE_TABLE, nftnl_rule_get_str(rule, NFTNL_RULE_TABLE));
-        mnl_attr_put_strz(message, NFTA_RULE_CHAIN, nftnl_rule_get_str(rule, NFTNL_RULE_CHAIN));
-        mnl_attr_put_u64(message, NFTA_RULE_HANDLE,
-                         htobe64(nftnl_rule_get_u64(rule, NFTNL_RULE_HANDLE)));
-        batch_push(batch, message);
-}
-
-bool gate_is_ours(const struct nftnl_rule *rule) {
-        Label labels;
-
-        if (!rule_has_comment(rule, GATE_COMMENT))
-                return false;
-        /* An admin may write any comment; only a rule that also reads like ours is ours. */
-        labels = rule_labels(rule);
-        return !label_is_empty(&labels);
-}
-
-bool gate_stands(const ChainPlace *place, const LeaseMarks *marks, const Ruleset *ruleset) {
-        struct nftnl_rule *wanted;
-        const struct nftnl_rule *rule;
-        bool right = false, other_before = false, pending = false;
-        size_t cursor = 0;
-
-        if (gate_draw(place, marks, &wanted) < 0)
-                return false; /* not known to stand */
-        /* There may be two of ours in a chain, one at its head and one at its end. */
-        while ((rule = ruleset_next_rule(ruleset, place->family, place->table, place->chain,
-                                         &cursor))) {
-                if (gate_is_ours(rule)) {
-                        if (!rule_equals(rule, wanted))
-                                continue;
-                        if (place->first)
-                                right |= !other_before;
-                        else
-                                pending = true; /* what comes after it tells */
-                        continue;
-                }
-                other_before = true;
-                if (pending)
-                        right |= nftnl_rule_get_u64(rule, NFTNL_RULE_HANDLE) == place->before;
-                pending = false;
-        }
-        right |= pending && place->before == 0;
-        nftnl_rule_free(wanted);
-        return right;
 }

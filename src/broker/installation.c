@@ -12,8 +12,10 @@
 #include <errno.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
-#include <postern/conntrack.h>
-#include <postern/installation.h>
+#include <postern/firewalld-rules.h>
+#include <postern/gate-ports.h>
+#include <postern/gate-rule.h>
+#include <postern/installation-internal.h>
 #include <postern/log.h>
 #include <stdio.h>
 #include <string.h>
@@ -64,10 +66,11 @@ void installation_deinit(Installation *installation) {
 
 void installation_drop(Installation *installation) {
         netlink_close(&installation->owner);
+        ours_forget(&installation->ours);
         (void) netlink_open(&installation->owner, NETLINK_NETFILTER);
 }
 
-static int installation_ready(Installation *installation) {
+int installation_ready(Installation *installation) {
         int r = 0;
 
         if (!installation->owner.socket)
@@ -79,28 +82,23 @@ static int installation_ready(Installation *installation) {
         return r;
 }
 
-static void count_admitted(Installation *installation, uint64_t raw) {
+void installation_count(Installation *installation, uint64_t raw) {
         /* A guard that was wiped and built anew counts from 0. */
         installation->admitted +=
                 raw >= installation->admitted_raw ? raw - installation->admitted_raw : raw;
         installation->admitted_raw = raw;
 }
 
-static uint64_t read_admitted(Installation *installation) {
-        uint64_t raw;
-
-        if (installation->query.socket && guard_read_admitted(&installation->query, &raw) == 0)
-                count_admitted(installation, raw);
-        return installation->admitted;
-}
-
 static int wish_describe(InstallationWish *wish, const GatePlan *plan) {
         _cleanup_free_ char *text = NULL;
         size_t size = 0;
         FILE *stream;
+        bool whole;
 
         if (plan->n_places == 0) {
-                text = strdup("none: no chain on the input hook denies by default");
+                text = strdup(wish->window.n_outer > 0
+                                      ? "posternd's guard"
+                                      : "none: no chain on the input hook denies by default");
                 if (!text)
                         return -ENOMEM;
         } else {
@@ -112,7 +110,9 @@ static int wish_describe(InstallationWish *wish, const GatePlan *plan) {
                         fprintf(stream, "%s %s %s %s", i ? "," : "",
                                 family_to_string(plan->places[i].family), plan->places[i].table,
                                 plan->places[i].chain);
-                if (fclose(stream) != 0)
+                /* one that could not grow is closed without complaint */
+                whole = !ferror(stream);
+                if (fclose(stream) != 0 || !whole || !text)
                         return -ENOMEM;
         }
         free(wish->gate);
@@ -120,14 +120,16 @@ static int wish_describe(InstallationWish *wish, const GatePlan *plan) {
         return 0;
 }
 
-static int attempt_plan(Attempt *attempt, InstallationWish *wishes, size_t n_wishes) {
+static int attempt_plan(Installation *installation, Attempt *attempt, InstallationWish *wishes,
+                        size_t n_wishes) {
         GatePlan *all = &attempt->places;
         GatePlan plan = {};
         int r;
 
         for (size_t i = 0; i < n_wishes; i++) {
-                r = gate_nftables_plan(attempt->ruleset, wishes[i].profile, wishes[i].legacy, &plan,
-                                       &wishes[i].problem);
+                plan.spare_firewalld = wishes[i].spare_firewalld;
+                r = gate_plan(attempt->ruleset, &installation->query, wishes[i].profile,
+                              wishes[i].legacy, &plan, &wishes[i].problem);
                 if (r == GATE_REFUSED)
                         return INSTALLATION_REFUSED;
                 if (r < 0)
@@ -135,10 +137,12 @@ static int attempt_plan(Attempt *attempt, InstallationWish *wishes, size_t n_wis
                 r = wish_describe(&wishes[i], &plan);
                 if (r < 0)
                         return r;
-                wishes[i].leased |= plan.n_places > 0;
+                wishes[i].leased |= plan.n_places > 0 || wishes[i].window.n_outer > 0;
+                wishes[i].window.early_msec = installation->early_msec;
                 /* So little time is left that its own end does the rest. */
-                if (wishes[i].leased &&
-                    lease_time_left_msec(&wishes[i].window) >= LEASE_TIMEOUT_MIN_MSEC) {
+                wishes[i].left_out = wishes[i].leased && lease_time_left_msec(&wishes[i].window) <
+                                                                 LEASE_TIMEOUT_MIN_MSEC;
+                if (wishes[i].leased && !wishes[i].left_out) {
                         if (attempt->n_windows == LEASE_WINDOWS_MAX)
                                 return -E2BIG;
                         attempt->windows[attempt->n_windows++] = wishes[i].window;
@@ -158,8 +162,8 @@ static int attempt_plan(Attempt *attempt, InstallationWish *wishes, size_t n_wis
         return INSTALLATION_OK;
 }
 
-/* Reads the ruleset. *ret_standing: our lease is in it. -EBUSY: another broker's is. */
-static int read_host(Installation *installation, Ruleset **ret, bool *ret_standing) {
+int installation_read(Installation *installation, bool ours_alone, Ruleset **ret,
+                      bool *ret_standing) {
         _cleanup_(ruleset_free_cleanup) Ruleset *ruleset = NULL;
         const struct nftnl_table *lease;
         int r;
@@ -167,7 +171,8 @@ static int read_host(Installation *installation, Ruleset **ret, bool *ret_standi
         r = installation_ready(installation);
         if (r < 0)
                 return r;
-        r = ruleset_read(&installation->query, &ruleset);
+        r = ours_alone ? ours_read(&installation->ours, &installation->query, &ruleset)
+                       : ruleset_read(&installation->query, &ruleset);
         if (r < 0)
                 return r;
         lease = ruleset_find_table(ruleset, NFPROTO_INET, LEASE_TABLE);
@@ -186,20 +191,24 @@ static int attempt_prepare(Installation *installation, InstallationWish *wishes,
         bool standing;
         int r;
 
-        r = read_host(installation, &attempt->ruleset, &standing);
+        /* with nothing to plan, nobody else's rules matter */
+        r = installation_read(installation, n_wishes == 0 && installation->n_bans == 0,
+                              &attempt->ruleset, &standing);
         if (r < 0)
                 return r;
-        r = attempt_plan(attempt, wishes, n_wishes);
+        r = attempt_plan(installation, attempt, wishes, n_wishes);
         if (r != INSTALLATION_OK)
                 return r;
-        if (attempt->n_windows == 0)
+        if (attempt->n_windows == 0 && installation->n_bans == 0)
                 return INSTALLATION_OK;
+        /* with no window, what the last one let in may still have to be ended */
         r = marks_choose(&installation->marks, &installation->query, attempt->ruleset,
-                         standing || installation->lingering);
+                         standing || installation->lingering || attempt->n_windows == 0);
         if (r < 0)
                 return r;
-        r = guard_draw(&installation->marks.lease, &attempt->guard);
-        if (r < 0)
+        r = guard_draw(&installation->marks.lease, installation->bans, installation->n_bans,
+                       &attempt->guard);
+        if (r < 0 || attempt->n_windows == 0)
                 return r;
         /* Last, as it reads the clock. One whose time has run out since is left out next time. */
         r = lease_draw(&installation->marks.lease, attempt->windows, attempt->n_windows,
@@ -207,7 +216,7 @@ static int attempt_prepare(Installation *installation, InstallationWish *wishes,
         return r == -EINVAL ? -ESTALE : r;
 }
 
-static void delete_table(Installation *installation, const char *name) {
+void installation_delete_table(Installation *installation, const char *name) {
         struct nlmsghdr *message;
 
         message = batch_message(&installation->batch, &installation->owner, NFT_MSG_DELTABLE, 0,
@@ -216,17 +225,17 @@ static void delete_table(Installation *installation, const char *name) {
         batch_push(&installation->batch, message);
 }
 
-static void delete_ours(Installation *installation, const Ruleset *ruleset) {
+void installation_delete_ours(Installation *installation, const Ruleset *ruleset) {
         if (ruleset_find_table(ruleset, NFPROTO_INET, LEASE_TABLE))
-                delete_table(installation, LEASE_TABLE);
+                installation_delete_table(installation, LEASE_TABLE);
         for (size_t i = 0; i < ruleset->n_rules; i++)
                 if (gate_is_ours(ruleset->rules[i]))
                         gate_delete(ruleset->rules[i], &installation->batch, &installation->owner);
 }
 
-/* Commits the batch. -ESTALE: the ruleset moved, read it again; unknown outcomes are for the
- * verification to find out. */
-static int commit(Installation *installation) {
+static const GatePlan nowhere;
+
+int installation_commit(Installation *installation, uint32_t genid, const GatePlan *places) {
         BatchFailure failure;
         int r;
 
@@ -235,7 +244,13 @@ static int commit(Installation *installation) {
         r = batch_commit(&installation->batch, &installation->owner, &failure);
         switch (r) {
         case BATCH_COMMITTED:
+                if (places)
+                        ours_set(&installation->ours, genid + 1, places);
+                else
+                        ours_pass(&installation->ours, genid);
+                return 0;
         case BATCH_UNKNOWN:
+                ours_forget(&installation->ours);
                 return 0;
         case BATCH_STALE:
                 return -ESTALE;
@@ -249,19 +264,27 @@ static int commit(Installation *installation) {
         }
 }
 
+void installation_replace_guard(Installation *installation, const Blueprint *guard,
+                                const Ruleset *ruleset) {
+        if (blueprint_stands(guard, ruleset))
+                return;
+        if (ruleset_find_table(ruleset, NFPROTO_INET, GUARD_TABLE)) {
+                installation_delete_table(installation, GUARD_TABLE);
+                installation->guard_wiped = true;
+        }
+        blueprint_add(guard, &installation->batch, &installation->owner);
+}
+
 static int attempt_commit(Installation *installation, const Attempt *attempt) {
         Batch *batch = &installation->batch;
         int r;
 
         batch_begin(batch, &installation->owner, attempt->ruleset->genid);
-        delete_ours(installation, attempt->ruleset);
+        installation_delete_ours(installation, attempt->ruleset);
+        if (attempt->guard)
+                installation_replace_guard(installation, attempt->guard, attempt->ruleset);
         if (attempt->n_windows > 0) {
                 blueprint_add(attempt->lease, batch, &installation->owner);
-                if (!blueprint_stands(attempt->guard, attempt->ruleset)) {
-                        if (ruleset_find_table(attempt->ruleset, NFPROTO_INET, GUARD_TABLE))
-                                delete_table(installation, GUARD_TABLE);
-                        blueprint_add(attempt->guard, batch, &installation->owner);
-                }
                 for (size_t i = 0; i < attempt->places.n_places; i++) {
                         r = gate_add(&attempt->places.places[i], &installation->marks.lease, batch,
                                      &installation->owner);
@@ -269,11 +292,13 @@ static int attempt_commit(Installation *installation, const Attempt *attempt) {
                                 return r;
                 }
         }
-        return commit(installation);
+        return installation_commit(installation, attempt->ruleset->genid,
+                                   attempt->n_windows > 0 ? &attempt->places : &nowhere);
 }
 
 /* Does what the attempt is about stand in the ruleset that was read for it? */
 static int attempt_stands(Installation *installation, const Attempt *attempt) {
+        uint64_t late_msec = 0;
         size_t n_gates = 0;
         int r;
 
@@ -281,7 +306,8 @@ static int attempt_stands(Installation *installation, const Attempt *attempt) {
                 n_gates += gate_is_ours(attempt->ruleset->rules[i]);
         if (attempt->n_windows == 0)
                 return n_gates == 0 &&
-                       !ruleset_find_table(attempt->ruleset, NFPROTO_INET, LEASE_TABLE);
+                       !ruleset_find_table(attempt->ruleset, NFPROTO_INET, LEASE_TABLE) &&
+                       (!attempt->guard || blueprint_stands(attempt->guard, attempt->ruleset));
         if (n_gates != attempt->places.n_places ||
             !blueprint_stands(attempt->lease, attempt->ruleset) ||
             !blueprint_stands(attempt->guard, attempt->ruleset))
@@ -290,35 +316,80 @@ static int attempt_stands(Installation *installation, const Attempt *attempt) {
                 if (!gate_stands(&attempt->places.places[i], &installation->marks.lease,
                                  attempt->ruleset))
                         return false;
-        r = lease_verify_sets(&installation->query, attempt->windows, attempt->n_windows);
+        r = lease_verify_sets(&installation->query, attempt->windows, attempt->n_windows,
+                              &late_msec);
         switch (r) {
         case 0:
                 return true;
         case -ENOENT:
                 return false;
+        case -EINTR:
+                /* Next time so much earlier, and as much again: a busy host is not equally so. */
+                installation->early_msec += 2 * late_msec;
+                return -ESTALE;
         default:
-                return r == -EINTR ? -ESTALE : r;
+                return r;
         }
+}
+
+/* What is there is right, and all that is not there are gates. */
+static bool lacks_gates_alone(const Installation *installation, const Attempt *attempt) {
+        size_t n_gates = 0, n_right = 0;
+
+        if (attempt->n_windows == 0)
+                return false;
+        for (size_t i = 0; i < attempt->ruleset->n_rules; i++)
+                n_gates += gate_is_ours(attempt->ruleset->rules[i]);
+        for (size_t i = 0; i < attempt->places.n_places; i++)
+                n_right += gate_stands(&attempt->places.places[i], &installation->marks.lease,
+                                       attempt->ruleset);
+        return n_gates == n_right && n_right < attempt->places.n_places &&
+               blueprint_stands(attempt->lease, attempt->ruleset) &&
+               blueprint_stands(attempt->guard, attempt->ruleset);
 }
 
 int installation_stands(Installation *installation, InstallationWish *wishes, size_t n_wishes) {
         _cleanup_(attempt_deinit) Attempt attempt = {};
         int r;
 
+        installation->early_msec = 0;
         r = attempt_prepare(installation, wishes, n_wishes, &attempt);
         if (r == INSTALLATION_REFUSED)
-                return 0;
+                return INSTALLATION_WRONG;
         if (r < 0)
                 return r;
-        count_admitted(installation, guard_admitted(attempt.ruleset));
-        return attempt_stands(installation, &attempt);
+        installation_count(installation, guard_admitted(attempt.ruleset));
+        r = attempt_stands(installation, &attempt);
+        if (r != 0)
+                return r < 0 ? r : INSTALLATION_STANDS;
+        return lacks_gates_alone(installation, &attempt) ? INSTALLATION_LACKS_GATES
+                                                         : INSTALLATION_WRONG;
 }
 
-/* From the first door to the last the guard stands; if it does not, somebody has taken it away, and
- * what it had counted since it was last read is lost. */
-static void see_whether_wiped(Installation *installation, const Ruleset *ruleset) {
+void installation_see_guard(Installation *installation, const Ruleset *ruleset) {
         if (!ruleset_find_table(ruleset, NFPROTO_INET, GUARD_TABLE))
                 installation->guard_wiped = true;
+}
+
+/* Whether all of the attempt stands, where nobody else has changed anything since: then the plan is
+ * the same, and what was not ours need not be read again. 1: it does; 0: somebody has. */
+static int verify_ours(Installation *installation, Attempt *attempt) {
+        _cleanup_(ruleset_free_cleanup) Ruleset *after = NULL;
+        Ruleset *before = attempt->ruleset; /* whose names the places have */
+        int r;
+
+        r = ours_read_at(&installation->ours, before->genid + 1, &installation->query, &after);
+        if (r < 0)
+                return r == -ESTALE ? 0 : r;
+        installation_count(installation, guard_admitted(after));
+        /* Meanwhile one came so near to its end that it is to be left out: then without it. */
+        for (size_t i = 0; i < attempt->n_windows; i++)
+                if (lease_time_left_msec(&attempt->windows[i]) < LEASE_TIMEOUT_MIN_MSEC)
+                        return -ESTALE;
+        attempt->ruleset = after;
+        r = attempt_stands(installation, attempt);
+        attempt->ruleset = before;
+        return r == 0 ? -EPROTO : r;
 }
 
 static int installation_apply_once(Installation *installation, InstallationWish *wishes,
@@ -331,8 +402,8 @@ static int installation_apply_once(Installation *installation, InstallationWish 
         if (r != INSTALLATION_OK)
                 return r;
         if (guarded)
-                see_whether_wiped(installation, attempt.ruleset);
-        count_admitted(installation, guard_admitted(attempt.ruleset));
+                installation_see_guard(installation, attempt.ruleset);
+        installation_count(installation, guard_admitted(attempt.ruleset));
         r = attempt_commit(installation, &attempt);
         if (r < 0)
                 return r;
@@ -340,10 +411,16 @@ static int installation_apply_once(Installation *installation, InstallationWish 
                 wishes[i].admitted += lease_admitted(attempt.ruleset, wishes[i].window.id);
 
         /* Acknowledgements alone prove nothing: read it back. */
+        r = verify_ours(installation, &attempt);
+        if (r != 0)
+                return r < 0 ? r : INSTALLATION_OK;
         r = attempt_prepare(installation, wishes, n_wishes, &after);
         if (r != INSTALLATION_OK)
                 return r;
-        count_admitted(installation, guard_admitted(after.ruleset));
+        installation_count(installation, guard_admitted(after.ruleset));
+        /* Meanwhile one came so near to its end that it is left out: then without it. */
+        if (after.n_windows != attempt.n_windows)
+                return -ESTALE;
         r = attempt_stands(installation, &after);
         if (r < 0)
                 return r;
@@ -357,8 +434,9 @@ static int installation_apply_once(Installation *installation, InstallationWish 
 int installation_apply(Installation *installation, InstallationWish *wishes, size_t n_wishes) {
         int r = -EAGAIN;
 
-        /* Again only where somebody else changed the ruleset meanwhile, each time from what is read
-         * anew: nothing is sent twice. */
+        installation->early_msec = 0;
+        /* Again only where somebody else changed the ruleset meanwhile, or time was lost, each time
+         * from what is read anew: nothing is sent twice. */
         for (unsigned i = 0; i < INSTALLATION_TRIES; i++) {
                 r = installation_apply_once(installation, wishes, n_wishes);
                 if (r != -ESTALE)
@@ -375,6 +453,11 @@ int installation_silence(Installation *installation, const char *window_id) {
                 return 0;
         lease_silence(window_id, &installation->batch, &installation->owner);
         r = batch_commit(&installation->batch, &installation->owner, &failure);
+        /* if anybody else came in between, the generation is another */
+        if (r == BATCH_COMMITTED)
+                ours_pass(&installation->ours, installation->ours.genid);
+        else if (r != BATCH_REJECTED)
+                ours_forget(&installation->ours);
         return r == BATCH_COMMITTED ? 0 : r < 0 ? r : -EIO;
 }
 
@@ -386,199 +469,26 @@ uint64_t installation_window_admitted(Installation *installation, const char *wi
         return admitted;
 }
 
-int installation_cut(Installation *installation, const Port *keep, size_t n_keep) {
-        ConntrackCut done = {};
-        int r;
-
-        if (!installation->marks.drawn)
-                return 0;
-        r = installation_ready(installation);
-        if (r < 0)
-                return r;
-        /* Nobody came in: the walk, 10 ms on a host with a large table, would find nothing. */
-        if (!installation->guard_wiped && !installation->lingering &&
-            read_admitted(installation) == installation->admitted_ended)
-                return INSTALLATION_OK;
-        r = conntrack_cut(&installation->query, &installation->cut,
-                          &installation->marks.lease.gated, &installation->marks.lease.cut, keep,
-                          n_keep, &done);
-        if (done.entries > 0)
-                log_info("Ended %u connections that had come in through a window (%u local "
-                         "sockets)",
-                         done.entries, done.sockets);
-        if (r < 0)
-                return r;
-        installation->lingering = done.lingering > 0;
-        if (n_keep == 0) {
-                installation->admitted_ended = installation->admitted;
-                installation->guard_wiped = false;
-        }
-        return done.lingering > 0 ? INSTALLATION_LINGERS : INSTALLATION_OK;
-}
-
-/* Takes the guard and every other thing of ours away. */
-static int remove_all(Installation *installation, bool guard_too) {
-        int r = -EAGAIN;
-
-        for (unsigned i = 0; i < INSTALLATION_TRIES; i++) {
-                _cleanup_(ruleset_free_cleanup) Ruleset *ruleset = NULL;
-
-                r = ruleset_read(&installation->query, &ruleset);
-                if (r < 0)
-                        return r;
-                if (installation->marks.noted && !guard_too)
-                        see_whether_wiped(installation, ruleset);
-                batch_begin(&installation->batch, &installation->owner, ruleset->genid);
-                delete_ours(installation, ruleset);
-                if (guard_too && ruleset_find_table(ruleset, NFPROTO_INET, GUARD_TABLE))
-                        delete_table(installation, GUARD_TABLE);
-                if (installation->batch.n_messages == 0)
-                        return 0; /* nothing is there: what was sent before has been read back */
-                r = commit(installation);
-                if (r < 0 && r != -ESTALE)
-                        return r;
-        }
-        return r < 0 ? r : -EAGAIN;
-}
-
 int installation_check(Installation *installation, const Profile *profile, const char *legacy,
                        Ruleset **ret_ruleset, GatePlan *ret_plan, char **ret_problem) {
         _cleanup_(ruleset_free_cleanup) Ruleset *ruleset = NULL;
         bool standing;
         int r;
 
-        r = read_host(installation, &ruleset, &standing);
+        r = installation_read(installation, false, &ruleset, &standing);
         if (r < 0)
                 return r;
-        r = gate_nftables_plan(ruleset, profile, legacy, ret_plan, ret_problem);
+        r = gate_plan(ruleset, &installation->query, profile, legacy, ret_plan, ret_problem);
         *ret_ruleset = TAKE_POINTER(ruleset);
         return r;
 }
 
-int installation_clear(Installation *installation) {
-        int r;
-
-        r = installation_ready(installation);
-        if (r < 0)
-                return r;
-        r = remove_all(installation, false);
-        if (r < 0)
-                return r;
-        /* A second time for one that came in while the first went through: it has been counted. */
-        r = installation_cut(installation, NULL, 0);
-        if (r == INSTALLATION_OK)
-                r = installation_cut(installation, NULL, 0);
-        if (r != INSTALLATION_OK)
-                return r; /* the guard stays, and goes on cutting */
-        r = remove_all(installation, true);
-        if (r < 0)
-                return r;
-        installation->admitted_raw = 0;
-        marks_forget(&installation->marks);
-        return 0;
-}
-
-/* Puts up a guard for the marks as they are, in place of any other. */
-static int put_guard(Installation *installation) {
-        int r = -ESTALE;
-
-        for (unsigned i = 0; i < INSTALLATION_TRIES && r == -ESTALE; i++) {
-                _cleanup_(ruleset_free_cleanup) Ruleset *ruleset = NULL;
-                _cleanup_(blueprint_free_cleanup) Blueprint *guard = NULL;
-
-                r = ruleset_read(&installation->query, &ruleset);
-                if (r == 0)
-                        r = guard_draw(&installation->marks.lease, &guard);
-                if (r < 0)
-                        return r;
-                if (blueprint_stands(guard, ruleset))
-                        return 0;
-                batch_begin(&installation->batch, &installation->owner, ruleset->genid);
-                if (ruleset_find_table(ruleset, NFPROTO_INET, GUARD_TABLE))
-                        delete_table(installation, GUARD_TABLE);
-                blueprint_add(guard, &installation->batch, &installation->owner);
-                r = commit(installation);
-        }
-        return r;
-}
-
-/* Connections of an earlier broker of which the local end may still speak: a guard of ours from
- * here on, until they are gone. */
-static int take_over(Installation *installation, const Ruleset *ruleset, const Label *labels) {
-        int r;
-
-        r = marks_take_over(&installation->marks, &installation->query, ruleset, labels);
-        if (r == 0)
-                r = put_guard(installation);
-        if (r < 0)
-                return r;
-        installation->lingering = true;
-        return installation_clear(installation);
-}
-
-int installation_sweep(Installation *installation) {
+bool installation_sees_firewalld(Installation *installation, const Port *ports, size_t n_ports,
+                                 bool runs) {
         _cleanup_(ruleset_free_cleanup) Ruleset *ruleset = NULL;
-        ConntrackCut done = {};
-        bool standing;
-        Label labels;
-        int r;
 
-        r = read_host(installation, &ruleset, &standing);
-        if (r < 0)
-                return r;
-        labels = marks_find_old(&installation->marks, ruleset);
-        r = remove_all(installation, false);
-        if (r < 0)
-                return r;
-        if (!label_is_empty(&labels)) {
-                r = conntrack_cut(&installation->query, &installation->cut, &labels, NULL, NULL, 0,
-                                  &done);
-                if (r < 0)
-                        return r;
-                log_info("Swept up after an earlier run: %u connections ended, %u left to be "
-                         "silenced",
-                         done.entries, done.lingering);
-        }
-        if (done.lingering > 0)
-                return take_over(installation, ruleset, &labels);
-        r = remove_all(installation, true);
-        if (r < 0)
-                return r;
-        marks_forget(&installation->marks);
-        return INSTALLATION_OK;
-}
-
-const char *installation_explain(int error) {
-        switch (error) {
-        case -EPERM:
-        case -EACCES:
-                return "posternd lacks CAP_NET_ADMIN, without which it cannot change the firewall: "
-                       "run it as root or with AmbientCapabilities=CAP_NET_ADMIN";
-        case -EBUSY:
-                return "another posternd holds the table inet postern: stop that one first";
-        case -EOPNOTSUPP:
-        case -EPROTONOSUPPORT:
-        case -EAFNOSUPPORT:
-        case -ENOENT:
-                return "the kernel lacks something that a window needs: nf_tables with owner "
-                       "tables "
-                       "(5.12 or later), conntrack labels (CONFIG_NF_CONNTRACK_LABELS) and "
-                       "nf_conntrack_netlink; see which modules are missing";
-        case -EAGAIN:
-        case -ESTALE:
-                return "another program changes the ruleset without pause: wait until it has "
-                       "finished "
-                       "and ask again";
-        case -ENOMEM:
-        case -ENOBUFS:
-                return "memory ran out: free some and ask again";
-        case -ENOSPC:
-                return "no three connection label bits are free: the host's rules use nearly all "
-                       "128";
-        case -EPROTO:
-                return "the kernel does not show the rules as they were written, so they are not "
-                       "trusted: this kernel and this version do not fit together";
-        default:
-                return "the kernel refused the rules: posternd's log says which";
-        }
+        if (installation_ready(installation) < 0 ||
+            ruleset_read(&installation->query, &ruleset) < 0)
+                return true;
+        return runs ? firewalld_left_port(ruleset, ports, n_ports) : firewalld_left_rules(ruleset);
 }

@@ -8,6 +8,8 @@
 #include <linux/netfilter.h>
 #include <postern/conntrack.h>
 #include <postern/gate-nftables.h>
+#include <postern/gate-rule.h>
+#include <postern/guard.h>
 #include <postern/marks.h>
 #include <string.h>
 #include <sys/stat.h>

@@ -90,6 +90,20 @@ static int netlink_send(Netlink *netlink, const void *data, size_t size) {
         return n < 0 ? -errno : 0;
 }
 
+/* Is all of it there, and as much as everybody looks at? (To libmnl, 2 GiB and more are less than
+ * nothing, and so not too long.) */
+static bool message_is_whole(const struct nlmsghdr *message, int left) {
+        size_t least = 0;
+
+        if (!mnl_nlmsg_ok(message, left) || message->nlmsg_len > (uint32_t) left)
+                return false;
+        if (message->nlmsg_type == NLMSG_ERROR)
+                least = sizeof(struct nlmsgerr);
+        else if (message->nlmsg_type >= NLMSG_MIN_TYPE)
+                least = sizeof(struct nfgenmsg);
+        return mnl_nlmsg_get_payload_len(message) >= least;
+}
+
 /* 1 when the answer is over, 0 to go on. */
 static int netlink_query_message(const struct nlmsghdr *message, uint32_t sequence,
                                  NetlinkCallback callback, void *userdata) {
@@ -133,7 +147,7 @@ int netlink_query(Netlink *netlink, struct nlmsghdr *request, uint16_t flags,
                 if (n < 0)
                         return n; /* EAGAIN too: the kernel answers at once or not at all */
                 left = n;
-                for (message = (const void *) buffer; mnl_nlmsg_ok(message, left);
+                for (message = (const void *) buffer; message_is_whole(message, left);
                      message = mnl_nlmsg_next(message, &left)) {
                         r = netlink_query_message(message, request->nlmsg_seq, callback, userdata);
                         if (r < 0) {
@@ -142,6 +156,10 @@ int netlink_query(Netlink *netlink, struct nlmsghdr *request, uint16_t flags,
                         }
                         if (r > 0)
                                 return 0;
+                }
+                if (left > 0) { /* what could not be read would be missing from the answer */
+                        netlink_drain(netlink);
+                        return -EBADMSG;
                 }
         }
 }
@@ -162,7 +180,7 @@ int netlink_request(Netlink *netlink, struct nlmsghdr *request) {
         n = netlink_receive(netlink, buffer, sizeof(buffer));
         if (n < 0)
                 return n;
-        if (!mnl_nlmsg_ok(message, n) || message->nlmsg_seq != request->nlmsg_seq ||
+        if (!message_is_whole(message, n) || message->nlmsg_seq != request->nlmsg_seq ||
             message->nlmsg_type != NLMSG_ERROR)
                 return -EBADMSG;
         error = mnl_nlmsg_get_payload(message);
@@ -269,7 +287,7 @@ int batch_commit(Batch *batch, Netlink *netlink, BatchFailure *ret_failure) {
 
         while ((n = netlink_receive(netlink, buffer, sizeof(buffer))) >= 0) {
                 left = n;
-                for (message = (const void *) buffer; mnl_nlmsg_ok(message, left);
+                for (message = (const void *) buffer; message_is_whole(message, left);
                      message = mnl_nlmsg_next(message, &left))
                         batch_account(batch, message, &acks, &failure);
         }

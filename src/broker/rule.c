@@ -7,16 +7,20 @@
  * shows an admin what is there in words, and a saved ruleset loads again.
  */
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <stdio.h> /* libnftnl/expr.h lacks it */
 
 #include <libnftnl/expr.h>
 #include <libnftnl/udata.h>
+#include <linux/if_arp.h>
 #include <linux/netfilter/nf_conntrack_common.h>
 #include <linux/netfilter/nf_conntrack_tuple_common.h>
 #include <linux/netfilter/nf_tables.h>
 #include <postern/cleanup.h>
 #include <postern/rule.h>
+#include <postern/xt-match.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -24,34 +28,6 @@ enum { TCP_FLAGS_OFFSET = 13, DESTINATION_PORT_OFFSET = 2 };
 
 DEFINE_CLEANUP(struct nftnl_expr_iter, nftnl_expr_iter_destroy);
 DEFINE_CLEANUP(struct nftnl_udata_buf, nftnl_udata_buf_free);
-
-Label label_from_bit(unsigned bit) {
-        unsigned long words[LABEL_SIZE / sizeof(unsigned long)] = {};
-        Label label;
-
-        /* The kernel keeps labels as a bitmap of longs, and compares them as bytes. */
-        words[bit / (8 * sizeof(long))] = 1UL << (bit % (8 * sizeof(long)));
-        memcpy(label.bytes, words, sizeof(label.bytes));
-        return label;
-}
-
-bool label_intersects(const Label *a, const Label *b) {
-        for (size_t i = 0; i < LABEL_SIZE; i++)
-                if (a->bytes[i] & b->bytes[i])
-                        return true;
-        return false;
-}
-
-void label_add(Label *label, const Label *other) {
-        for (size_t i = 0; i < LABEL_SIZE; i++)
-                label->bytes[i] |= other->bytes[i];
-}
-
-bool label_is_empty(const Label *label) {
-        Label none = {};
-
-        return memcmp(label, &none, sizeof(none)) == 0;
-}
 
 RuleWriter rule_begin(uint32_t family, const char *table, const char *chain) {
         RuleWriter writer = {.rule = nftnl_rule_alloc()};
@@ -179,11 +155,41 @@ void rule_match_new(RuleWriter *writer) {
         compare(writer, false, &zero, sizeof(zero));
 }
 
+void rule_match_not_established(RuleWriter *writer) {
+        uint32_t established = NF_CT_STATE_BIT(IP_CT_ESTABLISHED), zero = 0;
+
+        load_ct(writer, NFT_CT_STATE);
+        mask_register(writer, &established, sizeof(established));
+        compare(writer, true, &zero, sizeof(zero));
+}
+
+void rule_match_not_loopback(RuleWriter *writer) {
+        uint16_t loopback = ARPHRD_LOOPBACK;
+
+        load_meta(writer, NFT_META_IIFTYPE);
+        compare(writer, false, &loopback, sizeof(loopback));
+}
+
+void rule_match_port(RuleWriter *writer, uint16_t number) {
+        uint16_t port = htons(number);
+
+        load_transport(writer, DESTINATION_PORT_OFFSET, sizeof(port), NFT_REG_1);
+        compare(writer, true, &port, sizeof(port));
+}
+
 void rule_match_original(RuleWriter *writer) {
         uint8_t original = IP_CT_DIR_ORIGINAL;
 
         load_ct(writer, NFT_CT_DIRECTION);
         compare(writer, true, &original, sizeof(original));
+}
+
+void rule_match_interface(RuleWriter *writer, const char *name, bool as_xtables) {
+        char padded[IFNAMSIZ] = "";
+
+        (void) snprintf(padded, sizeof(padded), "%s", name);
+        load_meta(writer, NFT_META_IIFNAME);
+        compare(writer, true, padded, as_xtables ? strlen(padded) + 1 : sizeof(padded));
 }
 
 void rule_match_protocol(RuleWriter *writer, uint8_t protocol) {
@@ -195,6 +201,10 @@ void rule_match_tcp_flags(RuleWriter *writer, uint8_t mask, uint8_t value, bool 
         load_transport(writer, TCP_FLAGS_OFFSET, 1, NFT_REG_1);
         mask_register(writer, &mask, sizeof(mask));
         compare(writer, equal, &value, sizeof(value));
+}
+
+void rule_match_syn(RuleWriter *writer, bool is) {
+        rule_match_tcp_flags(writer, TH_FIN | TH_SYN | TH_RST | TH_ACK, TH_SYN, is);
 }
 
 void rule_match_stamp(RuleWriter *writer, uint32_t stamp, bool equal) {
@@ -215,6 +225,17 @@ void rule_match_port_set(RuleWriter *writer, const char *set) {
         nftnl_expr_set_u32(expr, NFTNL_EXPR_LOOKUP_FLAGS, 0); /* as the kernel shows it */
         if (nftnl_expr_set_str(expr, NFTNL_EXPR_LOOKUP_SET, set) < 0)
                 rule_fail(writer);
+}
+
+void rule_match_cgroup(RuleWriter *writer, uint32_t level, uint64_t id, bool equal) {
+        struct nftnl_expr *expr = rule_append(writer, "socket");
+
+        if (!expr)
+                return;
+        nftnl_expr_set_u32(expr, NFTNL_EXPR_SOCKET_KEY, NFT_SOCKET_CGROUPV2);
+        nftnl_expr_set_u32(expr, NFTNL_EXPR_SOCKET_LEVEL, level);
+        nftnl_expr_set_u32(expr, NFTNL_EXPR_SOCKET_DREG, NFT_REG_1);
+        compare(writer, equal, &id, sizeof(id));
 }
 
 void rule_limit(RuleWriter *writer, uint64_t per_second, uint32_t burst) {
@@ -313,6 +334,9 @@ bool rule_equals(const struct nftnl_rule *a, const struct nftnl_rule *b) {
                         return false;
                 if (strcmp(name, "counter") == 0)
                         continue;
+                /* of a match, libnftnl's text has but the name */
+                if (strcmp(name, "match") == 0 && !xt_match_equals(x, y))
+                        return false;
                 if (nftnl_expr_snprintf(text_x, sizeof(text_x), x, NFTNL_OUTPUT_DEFAULT, 0) < 0 ||
                     nftnl_expr_snprintf(text_y, sizeof(text_y), y, NFTNL_OUTPUT_DEFAULT, 0) < 0 ||
                     strcmp(text_x, text_y) != 0)
@@ -320,26 +344,41 @@ bool rule_equals(const struct nftnl_rule *a, const struct nftnl_rule *b) {
         }
 }
 
-static int find_comment(const struct nftnl_udata *attribute, void *userdata) {
-        if (nftnl_udata_type(attribute) == NFTNL_UDATA_RULE_COMMENT)
-                *(const struct nftnl_udata **) userdata = attribute;
-        return 0;
-}
+/* Type, length, value, as nft writes them. By hand: the kernel keeps whatever somebody has put
+ * there, and nftnl_udata_parse() believes a length that is not. */
+static bool has_comment_of_nft(const struct nftnl_rule *rule, const char *comment) {
+        const uint8_t *userdata, *found = NULL;
+        uint32_t left = 0;
 
-bool rule_has_comment(const struct nftnl_rule *rule, const char *comment) {
-        const struct nftnl_udata *found = NULL;
-        const void *userdata;
-        uint32_t size;
-
-        userdata = nftnl_rule_get_data(rule, NFTNL_RULE_USERDATA, &size);
-        if (!userdata || nftnl_udata_parse(userdata, size, find_comment, &found) < 0 || !found)
-                return false;
-        return nftnl_udata_len(found) == strlen(comment) + 1 &&
-               memcmp(nftnl_udata_get(found), comment, nftnl_udata_len(found)) == 0;
+        userdata = nftnl_rule_get_data(rule, NFTNL_RULE_USERDATA, &left);
+        while (userdata && left >= 2 && left - 2 >= userdata[1]) {
+                if (userdata[0] == NFTNL_UDATA_RULE_COMMENT)
+                        found = userdata;
+                left -= 2 + userdata[1];
+                userdata += 2 + userdata[1];
+        }
+        return found && found[1] == strlen(comment) + 1 &&
+               memcmp(found + 2, comment, found[1]) == 0;
 }
 
 static bool expr_is(const struct nftnl_expr *expr, const char *name) {
         return strcmp(nftnl_expr_get_str(expr, NFTNL_EXPR_NAME), name) == 0;
+}
+
+/* What iptables-restore writes. */
+static bool has_comment_of_xtables(const struct nftnl_rule *rule, const char *comment) {
+        _cleanup_(nftnl_expr_iter_destroy_cleanup) struct nftnl_expr_iter *iterator = NULL;
+        struct nftnl_expr *expr;
+        bool found = false;
+
+        iterator = nftnl_expr_iter_create(rule);
+        while (iterator && !found && (expr = nftnl_expr_iter_next(iterator)))
+                found = xt_match_has_comment(expr, comment);
+        return found;
+}
+
+bool rule_has_comment(const struct nftnl_rule *rule, const char *comment) {
+        return has_comment_of_nft(rule, comment) || has_comment_of_xtables(rule, comment);
 }
 
 static void collect(const struct nftnl_expr *expr, uint16_t type, Label *labels) {
@@ -375,17 +414,11 @@ Label rule_labels(const struct nftnl_rule *rule) {
                         collect(expr, NFTNL_EXPR_IMM_DATA, &labels);
                 else if (expr_is(expr, "cmp"))
                         collect(expr, NFTNL_EXPR_CMP_DATA, &labels);
-                else if (expr_is(expr, "match") &&
-                         strcmp(nftnl_expr_get_str(expr, NFTNL_EXPR_MT_NAME), "connlabel") == 0) {
-                        uint32_t size = 0;
-                        const uint16_t *bit = nftnl_expr_get(expr, NFTNL_EXPR_MT_INFO, &size);
-                        Label one;
+                else {
+                        Label one = xt_match_read_connlabel(expr, NULL);
 
-                        if (bit && size >= sizeof(*bit) && *bit < LABEL_BITS) {
-                                one = label_from_bit(*bit);
-                                label_add(&labels, &one);
-                                about_labels = true;
-                        }
+                        about_labels |= !label_is_empty(&one);
+                        label_add(&labels, &one);
                 }
         }
         /* A 16-byte comparison without a label is an IPv6 address. */
@@ -400,9 +433,15 @@ Label rule_labels_set(const struct nftnl_rule *rule) {
         iterator = nftnl_expr_iter_create(rule);
         if (!iterator)
                 return labels;
-        while ((expr = nftnl_expr_iter_next(iterator)))
-                if (expr_is(expr, "immediate"))
+        while ((expr = nftnl_expr_iter_next(iterator))) {
+                bool sets = false;
+                Label one = xt_match_read_connlabel(expr, &sets);
+
+                if (sets)
+                        label_add(&labels, &one);
+                else if (expr_is(expr, "immediate"))
                         collect(expr, NFTNL_EXPR_IMM_DATA, &labels);
+        }
         return labels;
 }
 

@@ -44,6 +44,26 @@ static int array_reserve(void **array, size_t n) {
         return 0;
 }
 
+/* Whoever finds an object by its names need not ask whether it has any; and in a transaction there
+ * is room for what the kernel takes as a name. */
+static bool is_name(const char *text) {
+        return text && strlen(text) < NFT_NAME_MAXLEN;
+}
+
+static bool table_is_named(const struct nftnl_table *table) {
+        return is_name(nftnl_table_get_str(table, NFTNL_TABLE_NAME));
+}
+
+static bool chain_is_named(const struct nftnl_chain *chain) {
+        return is_name(nftnl_chain_get_str(chain, NFTNL_CHAIN_TABLE)) &&
+               is_name(nftnl_chain_get_str(chain, NFTNL_CHAIN_NAME));
+}
+
+static bool rule_is_named(const struct nftnl_rule *rule) {
+        return is_name(nftnl_rule_get_str(rule, NFTNL_RULE_TABLE)) &&
+               is_name(nftnl_rule_get_str(rule, NFTNL_RULE_CHAIN));
+}
+
 #define DEFINE_DUMPED(kind)                                                                        \
         static int ruleset_take_##kind(const struct nlmsghdr *message, void *userdata) {           \
                 Ruleset *ruleset = userdata;                                                       \
@@ -56,7 +76,7 @@ static int array_reserve(void **array, size_t n) {
                 object = nftnl_##kind##_alloc();                                                   \
                 if (!object)                                                                       \
                         return -ENOMEM;                                                            \
-                if (nftnl_##kind##_nlmsg_parse(message, object) < 0) {                             \
+                if (nftnl_##kind##_nlmsg_parse(message, object) < 0 || !kind##_is_named(object)) { \
                         nftnl_##kind##_free(object);                                               \
                         return -EBADMSG;                                                           \
                 }                                                                                  \
@@ -79,20 +99,52 @@ static int ruleset_take_genid(const struct nlmsghdr *message, void *userdata) {
         return 0;
 }
 
+static struct nlmsghdr *begin(char *buffer, uint16_t type, uint32_t family) {
+        struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
+        struct nfgenmsg *generic;
+
+        request->nlmsg_type = (NFNL_SUBSYS_NFTABLES << 8) | type;
+        generic = mnl_nlmsg_put_extra_header(request, sizeof(*generic));
+        generic->nfgen_family = (uint8_t) family;
+        return request;
+}
+
 static int query(Netlink *netlink, uint16_t type, uint16_t flags, NetlinkCallback callback,
                  void *userdata) {
         char buffer[256] __attribute__((aligned(NLMSG_ALIGNTO)));
-        struct nfgenmsg *generic;
-        struct nlmsghdr *request;
 
-        request = mnl_nlmsg_put_header(buffer);
-        request->nlmsg_type = (NFNL_SUBSYS_NFTABLES << 8) | type;
-        generic = mnl_nlmsg_put_extra_header(request, sizeof(*generic));
-        generic->nfgen_family = NFPROTO_UNSPEC;
-        return netlink_query(netlink, request, flags, callback, userdata);
+        return netlink_query(netlink, begin(buffer, type, NFPROTO_UNSPEC), flags, callback,
+                             userdata);
 }
 
-static int ruleset_read_once(Netlink *netlink, Ruleset **ret) {
+static int query_rules(Netlink *netlink, const RulesetScope *scope, Ruleset *ruleset) {
+        char buffer[2 * NFT_NAME_MAXLEN + 128] __attribute__((aligned(NLMSG_ALIGNTO)));
+        struct nlmsghdr *request = begin(buffer, NFT_MSG_GETRULE, scope->family);
+
+        mnl_attr_put_strz(request, NFTA_RULE_TABLE, scope->table);
+        if (*scope->chain)
+                mnl_attr_put_strz(request, NFTA_RULE_CHAIN, scope->chain);
+        return netlink_query(netlink, request, NLM_F_DUMP, ruleset_take_rule, ruleset);
+}
+
+/* scopes: NULL for all rules. */
+static int read_rules(Netlink *netlink, const RulesetScope *scopes, size_t n_scopes,
+                      Ruleset *ruleset) {
+        int r;
+
+        if (!scopes)
+                return query(netlink, NFT_MSG_GETRULE, NLM_F_DUMP, ruleset_take_rule, ruleset);
+        for (size_t i = 0; i < n_scopes; i++) {
+                r = query_rules(netlink, &scopes[i], ruleset);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+/* genid: the one that is wanted, or 0 for any. */
+static int ruleset_read_once(Netlink *netlink, uint32_t genid, const RulesetScope *scopes,
+                             size_t n_scopes, Ruleset **ret) {
         _cleanup_(ruleset_free_cleanup) Ruleset *ruleset = NULL;
         uint32_t after = 0;
         int r;
@@ -100,16 +152,20 @@ static int ruleset_read_once(Netlink *netlink, Ruleset **ret) {
         ruleset = calloc(1, sizeof(*ruleset));
         if (!ruleset)
                 return -ENOMEM;
+        uplink_find(NFPROTO_IPV4, &ruleset->uplinks[0]);
+        uplink_find(NFPROTO_IPV6, &ruleset->uplinks[1]);
         r = query(netlink, NFT_MSG_GETGEN, NLM_F_ACK, ruleset_take_genid, &ruleset->genid);
         if (r < 0)
                 return r;
+        if (genid != 0 && ruleset->genid != genid)
+                return -ESTALE;
         r = query(netlink, NFT_MSG_GETTABLE, NLM_F_DUMP, ruleset_take_table, ruleset);
         if (r < 0)
                 return r;
         r = query(netlink, NFT_MSG_GETCHAIN, NLM_F_DUMP, ruleset_take_chain, ruleset);
         if (r < 0)
                 return r;
-        r = query(netlink, NFT_MSG_GETRULE, NLM_F_DUMP, ruleset_take_rule, ruleset);
+        r = read_rules(netlink, scopes, n_scopes, ruleset);
         if (r < 0)
                 return r;
         r = query(netlink, NFT_MSG_GETGEN, NLM_F_ACK, ruleset_take_genid, &after);
@@ -125,11 +181,18 @@ int ruleset_read(Netlink *netlink, Ruleset **ret) {
         int r;
 
         for (unsigned i = 0; i < READ_TRIES; i++) {
-                r = ruleset_read_once(netlink, ret);
+                r = ruleset_read_once(netlink, 0, NULL, 0, ret);
                 if (r != -EINTR)
                         return r;
         }
         return -EAGAIN;
+}
+
+int ruleset_read_some(Netlink *netlink, uint32_t genid, const RulesetScope *scopes, size_t n_scopes,
+                      Ruleset **ret) {
+        int r = ruleset_read_once(netlink, genid, scopes, n_scopes, ret);
+
+        return r == -EINTR ? -ESTALE : r;
 }
 
 const struct nftnl_table *ruleset_find_table(const Ruleset *ruleset, uint32_t family,
