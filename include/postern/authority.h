@@ -26,8 +26,8 @@ typedef enum AuthorityAction {
 typedef enum AuthorityAnswer {
         AUTHORITY_REFUSED = 0,
         AUTHORITY_GRANTED,
-        AUTHORITY_CHALLENGE, /* somebody would have to be asked, and the caller did not allow that
-                              */
+        AUTHORITY_CHALLENGE, /* somebody would have to be asked: the question did not allow that,
+                              * or there is no agent to ask */
         AUTHORITY_FAILED,    /* no polkit, or it answered with an error */
         AUTHORITY_SILENT,    /* no answer in time */
 } AuthorityAnswer;
@@ -54,7 +54,8 @@ Authority *authority_free(Authority *authority);
 int authority_ask(Authority *authority, uint64_t question, const char *sender,
                   AuthorityAction action, const AuthorityDetails *details, bool interactive);
 
-/* Takes the prompt away; no answer follows. An unknown question is ignored. */
+/* Takes the prompt away. The answer still follows, whatever it is: until then polkit is at work on
+ * it. An unknown question is ignored. */
 void authority_cancel(Authority *authority, uint64_t question);
 
 /* The name polkit knows it by; NULL for ACTION_INVALID and ACTION_NOT_NEEDED. */

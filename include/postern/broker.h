@@ -9,12 +9,16 @@
  */
 
 #include <postern/authority.h>
+#include <postern/check.h>
 #include <postern/door.h>
 #include <postern/error.h>
 #include <postern/peer.h>
+#include <postern/prompts.h>
 #include <postern/quota.h>
+#include <postern/records.h>
 #include <postern/renewal.h>
 #include <postern/runner.h>
+#include <postern/sleep-guard.h>
 #include <systemd/sd-bus.h>
 
 enum {
@@ -29,6 +33,7 @@ enum {
         BROKER_WAITS = 128,
         BROKER_WAITS_PER_UID = 16,
         BROKER_CALLS_UNKNOWN = 4,
+        BROKER_CALLS_UNKNOWN_ALL = 2048, /* each is looked at for each new call */
         BROKER_WINDOWS_KEPT =
                 64, /* beyond that a closed window is forgotten before its minute is up */
 };
@@ -55,8 +60,7 @@ typedef struct Answer {
         const char *text;         /* where outcome is not OUTCOME_OK and not negative */
         const Renewal *renewal;   /* where outcome is OUTCOME_OK, REQUEST_CHECK apart */
         const char *const *lines; /* REQUEST_LOG: NULL-terminated */
-        const Profile *profile;   /* REQUEST_CHECK; or NULL, and then */
-        const char *problem;      /* what is wrong in it */
+        const Findings *findings; /* REQUEST_CHECK */
 } Answer;
 
 typedef struct BrokerObserver {
@@ -66,26 +70,20 @@ typedef struct BrokerObserver {
         void (*opened)(const Renewal *renewal, void *userdata);
         void (*closed)(const Renewal *renewal, void *userdata);
         void (*forgotten)(const Renewal *renewal, void *userdata); /* it can still be found */
+        /* broker->owed has another number of closes, for this profile one more or one less */
+        void (*owed)(const char *profile, void *userdata);
 } BrokerObserver;
 
 typedef struct BrokerOptions {
         const char *config_dir;
+        const char *state_dir;
         const char *runtime_dir;
         const char *run_path;
+        const char *run_socket; /* instead, or NULL; see runner_use_socket() */
         bool allow_sticky_parents;
 } BrokerOptions;
 
-/* What is remembered of a profile's last window, as long as the daemon lives. */
-typedef struct ProfileRecord ProfileRecord;
-struct ProfileRecord {
-        ProfileRecord *next;
-        WindowResult last_result;
-        uint64_t last_closed_at; /* CLOCK_REALTIME, microseconds */
-        uint64_t not_after;      /* CLOCK_REALTIME, microseconds; 0: unknown */
-        char name[];
-};
-
-/* Fields are for broker.c, request.c and renewal.c. */
+/* Fields are for broker.c, request.c, renewal.c and hint.c. */
 struct Broker {
         sd_event *event;
         BrokerOptions options;
@@ -93,15 +91,26 @@ struct Broker {
         void *observer_data;
 
         Quota *quota;
+        struct {
+                uint64_t question; /* 0: none */
+                uid_t uid;
+        } abandoned[QUOTA_QUESTIONS]; /* their callers left; counted until polkit has answered */
+        Prompts prompts;
+        Records *records;
         Door *door;
+        GateFirewalld *firewalld;
+        Owed *owed;
+        Passage *passage;
         Runner *runner;
         Peers *peers;
         Authority *authority;
+        Checks *checks;
+        SleepGuard *sleep;
 
         Renewal *renewals; /* newest first */
         Request *requests;
-        ProfileRecord *records;
         uint64_t next_request;
+        bool somebody_came;    /* since it was last looked from where */
         sd_event_source *poll; /* counts the connections of open windows, once a second */
         bool stopping;
 };
@@ -112,24 +121,24 @@ int broker_new(Broker **ret, sd_event *event, sd_bus *bus, const BrokerOptions *
 /* Shuts every door and ends every run at once. */
 Broker *broker_free(Broker *broker);
 
-/* Removes what an earlier daemon left open. */
+/* Removes what an earlier daemon left open, and ends what it left running. */
 int broker_sweep(Broker *broker);
 
 /* Closes every window and refuses every request from now on. */
 void broker_stop(Broker *broker);
 /* Nothing is left to close or to answer. */
 bool broker_is_stopped(const Broker *broker);
+/* There is nothing that would be lost if the daemon left now: no call, no window, closed ones that
+ * can still be read included, nothing of ours in the kernel, no prompts that count, no state that
+ * could not be written. */
+bool broker_is_idle(const Broker *broker);
 
 /* Loads a profile with the broker's options; see profile_load(). */
 int broker_load_profile(const Broker *broker, const char *name, Profile **ret, char **ret_problem);
 
-/* Findings about a profile's way to the network; opens nothing. */
-int broker_check(Broker *broker, const Profile *profile, FindingCallback callback, void *userdata);
-
 Renewal *broker_find(const Broker *broker, const char *window_id);
 /* The profile's one window that is not closed, or NULL. */
 Renewal *broker_find_live(const Broker *broker, const char *profile);
-const ProfileRecord *broker_find_record(const Broker *broker, const char *profile);
 unsigned broker_count_live(const Broker *broker);
 
 /* For request.c and renewal.c: what happens to a renewal that is in the list. */

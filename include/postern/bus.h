@@ -22,15 +22,28 @@ typedef struct Bus Bus;
 typedef struct BusShown BusShown;
 typedef struct BusProfile BusProfile;
 
-/* BUS_READY: the name is ours. BUS_REFUSED: it is not, and why has been logged. BUS_LOST: the
- * connection is gone. */
+/* BUS_READY: the name is ours. BUS_REFUSED: it is not, and why has been logged. BUS_RELEASED: it is
+ * ours no more, and every call that was made to it has been seen. BUS_LOST: the connection is gone.
+ */
 typedef enum BusNews {
         BUS_READY,
         BUS_REFUSED,
+        BUS_RELEASED,
         BUS_LOST,
 } BusNews;
 
 typedef void (*BusCallback)(BusNews news, void *userdata);
+
+enum {
+        BUS_LISTERS = 64,
+        BUS_LISTER_USEC = 1000 * 1000,
+};
+
+/* A program that has been given a list although there was no time left for lists. */
+typedef struct BusLister {
+        char name[32];  /* unique name */
+        uint64_t until; /* CLOCK_MONOTONIC (usec): it gets no other before */
+} BusLister;
 
 /* Fields are for bus*.c. */
 struct Bus {
@@ -38,6 +51,10 @@ struct Bus {
         Broker *broker;
         BusCallback callback;
         void *userdata;
+        uint64_t n_calls;
+        uint64_t listing_begun; /* CPU time (usec) when the last listing was let through, or 0 */
+        uint64_t listings_paid_off; /* CLOCK_MONOTONIC (usec) */
+        BusLister listers[BUS_LISTERS];
         BusShown *shown;     /* what clients were last told of each window */
         BusProfile *profile; /* the one that is being read */
 };
@@ -55,6 +72,14 @@ Bus *bus_free(Bus *bus);
 int bus_serve(Bus *bus, Broker *broker);
 /* BUS_READY or BUS_REFUSED follows. */
 int bus_take_name(Bus *bus);
+/* BUS_RELEASED follows. */
+int bus_release_name(Bus *bus);
+
+/* After each turn of the event loop. */
+void bus_on_turn(Bus *bus);
+
+/* How many calls have come in. */
+uint64_t bus_count_calls(const Bus *bus);
 
 /* Everything that was said has been handed to the bus. */
 bool bus_is_flushed(Bus *bus);
@@ -71,7 +96,18 @@ int bus_manager_add(Bus *bus);
 int bus_window_add(Bus *bus);
 int bus_profile_add(Bus *bus);
 
-int bus_manager_reply_check(Bus *bus, sd_bus_message *call, const Answer *answer);
+/* The object that a path names, as sd-bus asks for it: 1; 0 where the path is not theirs; negative,
+ * with an error that says so, where there is none. */
+int bus_window_find(sd_bus *connection, const char *path, const char *interface, void *userdata,
+                    void **ret_found, sd_bus_error *error);
+int bus_profile_find(sd_bus *connection, const char *path, const char *interface, void *userdata,
+                     void **ret_found, sd_bus_error *error);
+
+/* bus-names.c: does everything that a call names exist, or could it? Negative, with an error for
+ * the caller, where it does not. For calls that have an interface. */
+int bus_check_names(Bus *bus, sd_bus_message *message, sd_bus_error *error);
+
+int bus_manager_reply_check(sd_bus_message *call, const Answer *answer);
 void bus_manager_emit(Bus *bus, const char *property);
 void bus_manager_emit_opened(Bus *bus, const Renewal *renewal);
 void bus_manager_emit_closed(Bus *bus, const Renewal *renewal);
@@ -88,4 +124,5 @@ void bus_window_forget_all(Bus *bus);
 int bus_append_ports(sd_bus_message *message, const Profile *profile);
 
 void bus_profile_emit_closed(Bus *bus, const char *name);
+void bus_profile_emit_owed(Bus *bus, const char *name);
 void bus_profile_forget(Bus *bus);

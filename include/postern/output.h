@@ -29,10 +29,10 @@ Output *output_free(Output *output);
 void output_write(Output *output, const char *data, size_t size);
 /* The last line had no newline: finish it. */
 void output_finish(Output *output);
-/* Nothing will be written to it any more: gives back the memory that its lines do not need, and what
- * it has become in place of `output`. */
+/* Nothing will be written to it any more: gives back the memory that its lines do not need, and
+ * what it has become in place of `output`. */
 Output *output_shrink(Output *output);
 
-/* The last `lines` kept lines, oldest first, NULL-terminated; the strings are owned by output and good
- * until it is written to again. The caller frees the array alone. 0 lines: all. Or -ENOMEM. */
+/* The last `lines` kept lines, oldest first, NULL-terminated; the strings are owned by output and
+ * good until it is written to again. The caller frees the array alone. 0 lines: all. Or -ENOMEM. */
 int output_tail(const Output *output, size_t lines, const char ***ret);

@@ -13,9 +13,9 @@
 #include <sys/types.h>
 #include <systemd/sd-bus.h>
 
-/* Below the 512 match rules that a system bus grants one connection; and far above the 256
- * connections that it grants one uid, so that nobody alone can use them up. */
-enum { PEERS_MAX = 480 };
+/* Far more than the 256 connections that a bus grants one uid, so that nobody alone can use them up,
+ * not even by those who have left before the driver could say who they were. */
+enum { PEERS_MAX = 4096 };
 
 #define UID_NOBODY_KNOWN ((uid_t) -1)
 

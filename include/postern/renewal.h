@@ -9,7 +9,9 @@
  * at once (the door's) are queued as events, so that one step is finished before the next begins.
  */
 
+#include <postern/challenge.h>
 #include <postern/output.h>
+#include <postern/passage.h>
 #include <postern/profile.h>
 #include <postern/runner.h>
 #include <postern/window.h>
@@ -34,6 +36,7 @@ struct Renewal {
         char id[RENEWAL_ID_SIZE];
         Profile *profile;
         uid_t opened_by;
+        uint64_t request; /* of whom, for its records */
 
         Window window;
         WindowEvent queue[RENEWAL_QUEUE_MAX];
@@ -43,15 +46,20 @@ struct Renewal {
         sd_event_source *timer;
 
         Run *run;
-        Output *output; /* taken over from the run when that ends */
+        Challenge *challenge; /* while the run goes, with OpenOn=challenge */
+        Output *output;       /* taken over from the run when that ends */
         char *legacy;
+        LeaseReach reach; /* known when the helper is ready */
+        bool host_admits; /* the host's own rules let strangers in, so nobody can count them */
 
         char *gate;    /* where it opened; NULL before */
         char *problem; /* what the door or the helper said; NULL without */
         char *hint;    /* NULL until there is one */
         uint64_t admitted;
-        uint64_t not_after; /* of the certificate after the run; CLOCK_REALTIME, microseconds; 0:
-                               unknown */
+        Sources sources;           /* where those came from that were looked at */
+        bool was_shut;             /* since then those are all that could be seen */
+        uint64_t admitted_earlier; /* of them, before the door was opened this time */
+        Certificate certificate_before, certificate; /* before the run, and after it */
 
         /* CLOCK_REALTIME in microseconds, 0 until then. Noted once: a clock step does not move
          * them. */
@@ -77,11 +85,22 @@ Renewal *renewal_free(Renewal *renewal);
 void renewal_deliver(Renewal *renewal, const WindowEvent *event);
 void renewal_deliver_type(Renewal *renewal, WindowEventType type);
 
+/* Closes it for a reason that is neither the renewal's nor a caller's; why: a sentence without its
+ * full stop. */
+void renewal_stop(Renewal *renewal, const char *why);
+
 /* Forgets a closed window soon, before its minute is up. */
 void renewal_expire(Renewal *renewal);
 
 void renewal_on_run(Renewal *renewal, const RunnerEvent *event);
+void renewal_on_passage(Renewal *renewal, PassageNews news, const char *text);
 void renewal_on_door_lost(Renewal *renewal, const char *why);
+
+/* Takes over who was seen coming in; true if those are more than before. */
+bool renewal_poll_sources(Renewal *renewal);
+
+/* The port is shut, each connection that was let in was seen, and they were not too many. */
+bool renewal_knows_sources(const Renewal *renewal);
 
 /* Reads the count of connections again; true if it differs. */
 bool renewal_poll_admitted(Renewal *renewal);

@@ -24,7 +24,7 @@ struct Question {
         Authority *authority;
         Question *next;
         uint64_t id;
-        bool interactive;
+        bool canceled;
         sd_bus_slot *slot;
 };
 
@@ -95,7 +95,7 @@ static void question_send_cancel(Question *question) {
                 log_warning("Cannot take a question back from polkit: %s", strerror(-r));
 }
 
-static AuthorityAnswer question_read(sd_bus_message *reply, bool interactive) {
+static AuthorityAnswer question_read(sd_bus_message *reply) {
         int authorized = 0, challenge = 0;
         int r;
 
@@ -109,7 +109,7 @@ static AuthorityAnswer question_read(sd_bus_message *reply, bool interactive) {
 
         if (authorized)
                 return AUTHORITY_GRANTED;
-        if (challenge && !interactive)
+        if (challenge)
                 return AUTHORITY_CHALLENGE;
         return AUTHORITY_REFUSED;
 }
@@ -122,7 +122,9 @@ static int question_on_reply(sd_bus_message *reply, void *userdata, sd_bus_error
         AuthorityAnswer answer;
 
         if (!failure)
-                answer = question_read(reply, question->interactive);
+                answer = question_read(reply);
+        else if (question->canceled)
+                answer = AUTHORITY_FAILED;
         else {
                 log_warning("polkit: %s: %s", failure->name,
                             failure->message ? failure->message : "");
@@ -188,7 +190,6 @@ int authority_ask(Authority *authority, uint64_t id, const char *sender, Authori
                 return -ENOMEM;
         question->authority = authority;
         question->id = id;
-        question->interactive = interactive;
 
         r = sd_bus_call_async(authority->bus, &question->slot, message, question_on_reply, question,
                               AUTHORITY_TIMEOUT_USEC);
@@ -204,10 +205,9 @@ int authority_ask(Authority *authority, uint64_t id, const char *sender, Authori
 
 void authority_cancel(Authority *authority, uint64_t id) {
         for (Question *question = authority->first; question; question = question->next)
-                if (question->id == id) {
+                if (question->id == id && !question->canceled) {
+                        question->canceled = true;
                         question_send_cancel(question);
-                        question_unlink(question);
-                        question_free(question);
                         return;
                 }
 }
@@ -227,8 +227,14 @@ int authority_new(Authority **ret, sd_bus *bus, AuthorityCallback callback, void
 Authority *authority_free(Authority *authority) {
         if (!authority)
                 return NULL;
-        while (authority->first)
-                authority_cancel(authority, authority->first->id);
+        while (authority->first) {
+                Question *question = authority->first;
+
+                if (!question->canceled)
+                        question_send_cancel(question);
+                question_unlink(question);
+                question_free(question);
+        }
         sd_bus_unref(authority->bus);
         free(authority);
         return NULL;

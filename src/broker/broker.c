@@ -4,9 +4,11 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <postern/audit.h>
 #include <postern/broker.h>
 #include <postern/cleanup.h>
 #include <postern/clock.h>
+#include <postern/expiry.h>
 #include <postern/log.h>
 #include <postern/request.h>
 #include <string.h>
@@ -36,47 +38,6 @@ unsigned broker_count_live(const Broker *broker) {
         return n;
 }
 
-const ProfileRecord *broker_find_record(const Broker *broker, const char *profile) {
-        for (ProfileRecord *record = broker->records; record; record = record->next)
-                if (strcmp(record->name, profile) == 0)
-                        return record;
-        return NULL;
-}
-
-static void broker_record(Broker *broker, const Renewal *renewal) {
-        const char *name = renewal->profile->name;
-        ProfileRecord *record = (ProfileRecord *) broker_find_record(broker, name);
-
-        if (!record) {
-                size_t size = strlen(name) + 1;
-
-                record = calloc(1, sizeof(*record) + size);
-                if (!record)
-                        return; /* it only informs */
-                memcpy(record->name, name, size);
-                record->next = broker->records;
-                broker->records = record;
-        }
-        record->last_result = renewal->window.result;
-        record->last_closed_at = renewal->closed_at;
-        if (renewal->not_after)
-                record->not_after = renewal->not_after;
-}
-
-static void broker_log_window(const Renewal *renewal, const char *message_id, const char *text) {
-        const char *result = window_result_to_string(renewal->window.result);
-        char uid[12];
-        const char *const fields[] = {
-                "POSTERN_PROFILE", renewal->profile->name,  "POSTERN_WINDOW",
-                renewal->id,       "POSTERN_UID",           uid,
-                "POSTERN_RESULT",  *result ? result : NULL, NULL,
-        };
-
-        (void) snprintf(uid, sizeof(uid), "%" PRIu32, (uint32_t) renewal->opened_by);
-        log_event(LOG_NOTICE, message_id, fields, "Window of profile %s %s", renewal->profile->name,
-                  text);
-}
-
 void broker_on_changed(Renewal *renewal) {
         Broker *broker = renewal->broker;
 
@@ -85,13 +46,6 @@ void broker_on_changed(Renewal *renewal) {
 
 void broker_on_opened(Renewal *renewal) {
         Broker *broker = renewal->broker;
-        char text[256];
-
-        (void) snprintf(text, sizeof(text), "is open for up to %" PRIu64 " s: %s",
-                        renewal->window.duration_usec / 1000000,
-                        renewal->gate ? renewal->gate : "no port is opened");
-        broker_log_window(renewal, MESSAGE_OPENED, text);
-
         broker->observer.opened(renewal, broker->observer_data);
         request_on_opened(renewal);
         if (renewal->window.has_door)
@@ -100,19 +54,18 @@ void broker_on_opened(Renewal *renewal) {
 
 void broker_on_closed(Renewal *renewal) {
         Broker *broker = renewal->broker;
-        char text[256];
 
         quota_window_done(broker->quota, renewal->opened_by);
-        broker_record(broker, renewal);
+        records_note_closed(broker->records, renewal->profile->name, renewal->window.result,
+                            renewal->closed_at, &renewal->certificate);
 
-        (void) snprintf(text, sizeof(text),
-                        "is closed: %s, exit status %i, %" PRIu64 " connections let in",
-                        window_result_to_string(renewal->window.result),
-                        renewal->window.exit_status, renewal->admitted);
-        broker_log_window(renewal, MESSAGE_CLOSED, text);
+        audit_closed(renewal);
+        expiry_on_closed(renewal);
 
         broker->observer.closed(renewal, broker->observer_data);
         request_on_closed(renewal);
+        if (broker_count_live(broker) == 0)
+                sleep_guard_hold(broker->sleep, false);
 }
 
 static void broker_unlink(Renewal *renewal) {
@@ -150,6 +103,7 @@ void broker_begin(Broker *broker, Renewal *renewal) {
         renewal->next = broker->renewals;
         broker->renewals = renewal;
         broker->observer.added(renewal, broker->observer_data);
+        sleep_guard_hold(broker->sleep, true);
         renewal_deliver_type(renewal, EVENT_BEGIN);
 }
 
@@ -173,12 +127,120 @@ int broker_load_profile(const Broker *broker, const char *name, Profile **ret, c
         return PROFILE_BAD;
 }
 
-int broker_check(Broker *broker, const Profile *profile, FindingCallback callback, void *userdata) {
-        return door_check(broker->door, profile, callback, userdata);
+static void broker_on_passage(const char *window_id, PassageNews news, const char *text,
+                              void *userdata) {
+        Renewal *renewal = broker_find(userdata, window_id);
+
+        if (renewal)
+                renewal_on_passage(renewal, news, text);
+}
+
+static int broker_on_owed_load(const char *profile, Profile **ret, char **ret_problem,
+                               void *userdata) {
+        return broker_load_profile(userdata, profile, ret, ret_problem);
+}
+
+static void broker_on_owed_attempted(const char *window_id, const char *problem, void *userdata) {
+        Broker *broker = userdata;
+
+        passage_on_attempted(broker->passage, window_id, problem);
+}
+
+static void broker_on_owed_gone(const char *window_id, void *userdata) {
+        Broker *broker = userdata;
+
+        door_unban(broker->door, window_id);
+}
+
+static void broker_on_owed_changed(const char *profile, void *userdata) {
+        Broker *broker = userdata;
+
+        broker->observer.owed(profile, broker->observer_data);
+}
+
+static bool broker_on_rules_remain(const OwedRecord *record, bool runs, void *userdata) {
+        Broker *broker = userdata;
+
+        return door_sees_firewalld(broker->door, record->ports, record->n_ports, runs);
+}
+
+static const OwedObserver broker_owed_observer = {
+        .load = broker_on_owed_load,
+        .attempted = broker_on_owed_attempted,
+        .gone = broker_on_owed_gone,
+        .changed = broker_on_owed_changed,
+        .rules_remain = broker_on_rules_remain,
+};
+
+static void broker_on_firewalld_planned(const char *id, FirewalldOutcome outcome,
+                                        const FirewalldClaims *claims, const char *where,
+                                        const char *problem, void *userdata) {
+        Broker *broker = userdata;
+
+        passage_on_planned(broker->passage, id, outcome, claims, where, problem);
+}
+
+static void broker_on_firewalld_opened(const char *id, FirewalldOutcome outcome,
+                                       const char *problem, void *userdata) {
+        Broker *broker = userdata;
+
+        passage_on_firewalld_opened(broker->passage, id, outcome, problem);
+}
+
+static void broker_on_firewalld_shut(const char *id, FirewalldOutcome outcome, const char *problem,
+                                     void *userdata) {
+        Broker *broker = userdata;
+
+        owed_on_firewalld_shut(broker->owed, id, outcome, problem);
+}
+
+static int broker_on_firewalld_claimed(const char *id, const FirewalldClaims *claims,
+                                       void *userdata) {
+        Broker *broker = userdata;
+
+        return passage_on_claimed(broker->passage, id, claims);
+}
+
+static void broker_on_firewalld_mended(const char *id, const char *what, void *userdata) {
+        log_warning("The door of window %s was put back: %s", id, what);
+}
+
+static void broker_on_firewalld_lost(const char *id, const char *why, void *userdata) {
+        Broker *broker = userdata;
+
+        passage_on_firewalld_lost(broker->passage, id, why);
+}
+
+static const FirewalldObserver broker_firewalld_observer = {
+        .planned = broker_on_firewalld_planned,
+        .opened = broker_on_firewalld_opened,
+        .shut = broker_on_firewalld_shut,
+        .claimed = broker_on_firewalld_claimed,
+        .mended = broker_on_firewalld_mended,
+        .lost = broker_on_firewalld_lost,
+};
+
+static void broker_ban(const char *window_id, const OwedRecord *record, void *userdata) {
+        Broker *broker = userdata;
+
+        if (door_ban(broker->door, window_id, record->ports, record->n_ports) < 0)
+                log_error("More ports are to be closed in other firewalls than can be banned here; "
+                          "those of window %s are not.",
+                          window_id);
 }
 
 int broker_sweep(Broker *broker) {
-        return door_sweep(broker->door);
+        int r, door;
+
+        owed_each(broker->owed, broker_ban, broker);
+        door = door_sweep(broker->door);
+        if (door == -EBUSY)
+                return door;
+        /* also where there is no firewall to see: what runs needs none */
+        r = runner_sweep(broker->runner);
+        /* after what may still be opening there */
+        owed_start(broker->owed);
+        return door < 0 ? door : r;
 }
 
 static void broker_on_run(const char *window_id, const RunnerEvent *event, void *userdata) {
@@ -214,8 +276,20 @@ static void broker_on_peer(const char *name, PeerNews news, void *userdata) {
                 renewal_on_peer_gone(renewal, name);
 }
 
+static void broker_on_check(uint64_t id, const Findings *findings, void *userdata) {
+        request_on_check(userdata, id, findings);
+}
+
 static void broker_on_authority(uint64_t question, AuthorityAnswer answer, void *userdata) {
         request_on_authority(userdata, question, answer);
+}
+
+static void broker_on_sleep(void *userdata) {
+        Broker *broker = userdata;
+
+        log_info("The host is going to sleep; closing every window.");
+        for (Renewal *renewal = broker->renewals; renewal; renewal = renewal->next)
+                renewal_stop(renewal, "This host went to sleep; ask again, now that it is awake");
 }
 
 static int broker_on_poll(sd_event_source *source, uint64_t usec, void *userdata) {
@@ -226,8 +300,16 @@ static int broker_on_poll(sd_event_source *source, uint64_t usec, void *userdata
                 if (renewal->window.door != DOOR_OPEN)
                         continue;
                 wanted = true;
-                if (renewal_poll_admitted(renewal))
+                if (renewal_poll_admitted(renewal)) {
+                        broker->somebody_came = true;
                         broker_on_changed(renewal);
+                }
+        }
+        if (broker->somebody_came && door_look(broker->door)) {
+                broker->somebody_came = false;
+                for (Renewal *renewal = broker->renewals; renewal; renewal = renewal->next)
+                        if (renewal_poll_sources(renewal))
+                                broker_on_changed(renewal);
         }
         if (!wanted)
                 return sd_event_source_set_enabled(source, SD_EVENT_OFF);
@@ -238,12 +320,19 @@ static int broker_on_poll(sd_event_source *source, uint64_t usec, void *userdata
 void broker_stop(Broker *broker) {
         broker->stopping = true;
         request_stop_all(broker);
+        owed_stop(broker->owed);
         for (Renewal *renewal = broker->renewals; renewal; renewal = renewal->next)
                 renewal_deliver_type(renewal, EVENT_STOP);
 }
 
 bool broker_is_stopped(const Broker *broker) {
         return broker->stopping && !broker->requests && broker_count_live(broker) == 0;
+}
+
+bool broker_is_idle(const Broker *broker) {
+        return !broker->requests && !broker->renewals && door_is_idle(broker->door) &&
+               owed_is_empty(broker->owed) && records_are_saved(broker->records) &&
+               !prompts_count(&broker->prompts, clock_now(CLOCK_BOOTTIME));
 }
 
 int broker_new(Broker **ret, sd_event *event, sd_bus *bus, const BrokerOptions *options,
@@ -257,17 +346,46 @@ int broker_new(Broker **ret, sd_event *event, sd_bus *bus, const BrokerOptions *
         broker->options = *options;
         broker->observer = *observer;
         broker->observer_data = userdata;
+        /* their records name requests by these; no request takes less than a microsecond */
+        broker->next_request = clock_now(CLOCK_REALTIME);
 
         r = quota_new(&broker->quota);
+        if (r >= 0)
+                r = records_new(&broker->records, options->state_dir, broker->quota);
         if (r >= 0)
                 r = peers_new(&broker->peers, bus, broker_on_peer, broker);
         if (r >= 0)
                 r = authority_new(&broker->authority, bus, broker_on_authority, broker);
         if (r >= 0)
                 r = runner_new(&broker->runner, event, options->run_path, options->config_dir,
-                               options->allow_sticky_parents, broker_on_run, broker);
+                               options->runtime_dir, options->allow_sticky_parents, broker_on_run,
+                               broker);
+        if (r >= 0 && options->run_socket)
+                r = runner_use_socket(broker->runner, options->run_socket);
         if (r >= 0)
                 r = door_new(&broker->door, event, options->runtime_dir, broker_on_door, broker);
+        if (r >= 0)
+                r = gate_firewalld_new(&broker->firewalld, bus, &broker_firewalld_observer, broker);
+        if (r >= 0)
+                r = owed_new(&broker->owed, event, options->state_dir, broker->runner,
+                             broker->firewalld, &broker_owed_observer, broker);
+        if (r >= 0)
+                r = checks_new(&broker->checks,
+                               &(CheckHost){
+                                       .bus = bus,
+                                       .door = broker->door,
+                                       .owed = broker->owed,
+                                       .firewalld = broker->firewalld,
+                                       .config_dir = options->config_dir,
+                                       .run_path = options->run_path,
+                                       .run_socket = options->run_socket,
+                               },
+                               broker_on_check, broker);
+        if (r >= 0)
+                r = passage_new(&broker->passage, event, broker->door, broker->owed, broker->runner,
+                                broker->firewalld, broker_on_passage, broker);
+        if (r >= 0)
+                r = sleep_guard_new(&broker->sleep, bus, broker_on_sleep, broker);
         if (r >= 0)
                 r = sd_event_add_time(event, &broker->poll, CLOCK_BOOTTIME, 0, 0, broker_on_poll,
                                       broker);
@@ -298,15 +416,15 @@ Broker *broker_free(Broker *broker) {
                 broker->renewals = renewal->next;
                 renewal_free(renewal);
         }
-        while (broker->records) {
-                ProfileRecord *record = broker->records;
-
-                broker->records = record->next;
-                free(record);
-        }
+        passage_free(broker->passage);
+        owed_free(broker->owed);
+        gate_firewalld_free(broker->firewalld);
         runner_free(broker->runner);
+        sleep_guard_free(broker->sleep);
+        checks_free(broker->checks);
         authority_free(broker->authority);
         peers_free(broker->peers);
+        records_free(broker->records);
         quota_free(broker->quota);
         sd_event_unref(broker->event);
         free(broker);

@@ -105,47 +105,6 @@ static int bus_manager_on_list_windows(sd_bus_message *message, void *userdata,
         return r < 0 ? r : 1;
 }
 
-typedef struct Findings {
-        sd_bus_message *reply;
-        int r;
-} Findings;
-
-static const char *finding_level_to_string(FindingLevel level) {
-        switch (level) {
-        case FINDING_OK:
-                return "ok";
-        case FINDING_NOTE:
-                return "note";
-        case FINDING_ERROR:
-                return "error";
-        }
-        return "error";
-}
-
-static void bus_manager_on_finding(FindingLevel level, const char *subject, const char *message,
-                                   void *userdata) {
-        Findings *findings = userdata;
-
-        if (findings->r >= 0)
-                findings->r = sd_bus_message_append(
-                        findings->reply, "(sss)", finding_level_to_string(level), subject, message);
-}
-
-static int bus_manager_append_findings(sd_bus_message *reply, Broker *broker,
-                                       const Profile *profile, const char *problem) {
-        Findings findings = {.reply = reply};
-        int r = 0;
-
-        if (!profile)
-                bus_manager_on_finding(FINDING_ERROR, "profile", problem, &findings);
-        else {
-                bus_manager_on_finding(FINDING_OK, "profile", "The profile has no error.",
-                                       &findings);
-                r = broker_check(broker, profile, bus_manager_on_finding, &findings);
-        }
-        return r < 0 ? r : findings.r;
-}
-
 static int bus_manager_on_check(sd_bus_message *message, void *userdata, sd_bus_error *error) {
         Bus *bus = userdata;
         const char *profile;
@@ -159,15 +118,18 @@ static int bus_manager_on_check(sd_bus_message *message, void *userdata, sd_bus_
         return 1;
 }
 
-int bus_manager_reply_check(Bus *bus, sd_bus_message *call, const Answer *answer) {
+int bus_manager_reply_check(sd_bus_message *call, const Answer *answer) {
         _cleanup_(message_unref_cleanup) sd_bus_message *reply = NULL;
         int r = sd_bus_message_new_method_return(call, &reply);
 
         if (r >= 0)
                 r = sd_bus_message_open_container(reply, 'a', "(sss)");
-        if (r >= 0)
-                r = bus_manager_append_findings(reply, bus->broker, answer->profile,
-                                                answer->problem);
+        for (size_t i = 0; r >= 0 && i < answer->findings->n; i++) {
+                const Finding *finding = &answer->findings->items[i];
+
+                r = sd_bus_message_append(reply, "(sss)", finding_level_to_string(finding->level),
+                                          finding->subject, finding->message);
+        }
         if (r >= 0)
                 r = sd_bus_message_close_container(reply);
         if (r >= 0)
@@ -187,6 +149,14 @@ static int bus_manager_get_open_windows(sd_bus *connection, const char *path, co
         Bus *bus = userdata;
 
         return sd_bus_message_append(reply, "u", broker_count_live(bus->broker));
+}
+
+static int bus_manager_get_owed_closes(sd_bus *connection, const char *path, const char *interface,
+                                       const char *property, sd_bus_message *reply, void *userdata,
+                                       sd_bus_error *error) {
+        Bus *bus = userdata;
+
+        return sd_bus_message_append(reply, "u", owed_count(bus->broker->owed));
 }
 
 /* UNPRIVILEGED: see bus-window.c. */
@@ -211,6 +181,8 @@ static const sd_bus_vtable bus_manager_vtable[] = {
                                 SD_BUS_ARGS("s", id, "o", window, "s", profile, "s", result), 0),
         SD_BUS_PROPERTY("Version", "s", bus_manager_get_version, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("OpenWindows", "u", bus_manager_get_open_windows, 0,
+                        SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("OwedCloses", "u", bus_manager_get_owed_closes, 0,
                         SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_VTABLE_END,
 };

@@ -34,8 +34,8 @@ void bus_profile_forget(Bus *bus) {
         bus->profile = bus_profile_free(bus->profile);
 }
 
-static int bus_profile_find(sd_bus *connection, const char *path, const char *interface,
-                            void *userdata, void **ret_found, sd_bus_error *error) {
+int bus_profile_find(sd_bus *connection, const char *path, const char *interface, void *userdata,
+                     void **ret_found, sd_bus_error *error) {
         _cleanup_(bus_profile_free_cleanup) BusProfile *found = NULL;
         _cleanup_free_ char *name = NULL, *problem = NULL;
         Bus *bus = userdata;
@@ -97,27 +97,67 @@ BUS_PROFILE_GETTER(max_duration) {
                                      found->profile ? found->profile->max_duration_usec : 0);
 }
 
-static const ProfileRecord *bus_profile_get_record(const BusProfile *found) {
-        return broker_find_record(found->broker, found->name);
+static const Record *bus_profile_get_record(const BusProfile *found) {
+        return records_find(found->broker->records, found->name);
 }
 
 BUS_PROFILE_GETTER(last_result) {
-        const ProfileRecord *record = bus_profile_get_record(userdata);
+        const Record *record = bus_profile_get_record(userdata);
 
         return sd_bus_message_append(reply, "s",
                                      record ? window_result_to_string(record->last_result) : "");
 }
 
 BUS_PROFILE_GETTER(last_closed_at) {
-        const ProfileRecord *record = bus_profile_get_record(userdata);
+        const Record *record = bus_profile_get_record(userdata);
 
         return sd_bus_message_append(reply, "t", record ? record->last_closed_at : 0);
 }
 
-BUS_PROFILE_GETTER(not_after) {
-        const ProfileRecord *record = bus_profile_get_record(userdata);
+static const Certificate *bus_profile_get_certificate(const BusProfile *found) {
+        static const Certificate unknown;
+        const Record *record = bus_profile_get_record(found);
 
-        return sd_bus_message_append(reply, "t", record ? record->not_after : 0);
+        return record ? &record->certificate : &unknown;
+}
+
+BUS_PROFILE_GETTER(not_after) {
+        return sd_bus_message_append(reply, "t", bus_profile_get_certificate(userdata)->not_after);
+}
+
+BUS_PROFILE_GETTER(not_before) {
+        return sd_bus_message_append(reply, "t", bus_profile_get_certificate(userdata)->not_before);
+}
+
+BUS_PROFILE_GETTER(serial_number) {
+        return sd_bus_message_append(reply, "s", bus_profile_get_certificate(userdata)->serial);
+}
+
+BUS_PROFILE_GETTER(names) {
+        const char *names = bus_profile_get_certificate(userdata)->names;
+        int r = sd_bus_message_open_container(reply, 'a', "s");
+
+        while (r >= 0 && *names) {
+                char name[CERTIFICATE_NAMES_MAX];
+                size_t length = strcspn(names, " ");
+
+                memcpy(name, names, length);
+                name[length] = 0;
+                names += length + strspn(names + length, " ");
+                r = sd_bus_message_append(reply, "s", name);
+        }
+        return r < 0 ? r : sd_bus_message_close_container(reply);
+}
+
+BUS_PROFILE_GETTER(names_left_out) {
+        return sd_bus_message_append(reply, "u",
+                                     bus_profile_get_certificate(userdata)->names_left_out);
+}
+
+BUS_PROFILE_GETTER(close_owed) {
+        const BusProfile *found = userdata;
+
+        return sd_bus_message_append(reply, "b", (int) owed_has(found->broker->owed, found->name));
 }
 
 static const sd_bus_vtable bus_profile_vtable[] = {
@@ -132,6 +172,16 @@ static const sd_bus_vtable bus_profile_vtable[] = {
         SD_BUS_PROPERTY("LastClosedAt", "t", bus_profile_get_last_closed_at, 0,
                         SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("NotAfter", "t", bus_profile_get_not_after, 0,
+                        SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("NotBefore", "t", bus_profile_get_not_before, 0,
+                        SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("SerialNumber", "s", bus_profile_get_serial_number, 0,
+                        SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("Names", "as", bus_profile_get_names, 0,
+                        SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("NamesLeftOut", "u", bus_profile_get_names_left_out, 0,
+                        SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("CloseOwed", "b", bus_profile_get_close_owed, 0,
                         SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_VTABLE_END,
 };
@@ -179,5 +229,15 @@ void bus_profile_emit_closed(Bus *bus, const char *name) {
         if (sd_bus_path_encode(BUS_PROFILE_PREFIX, name, &path) < 0)
                 return;
         (void) sd_bus_emit_properties_changed(bus->connection, path, BUS_PROFILE_INTERFACE,
-                                              "LastResult", "LastClosedAt", "NotAfter", NULL);
+                                              "LastResult", "LastClosedAt", "NotAfter", "NotBefore",
+                                              "SerialNumber", "Names", "NamesLeftOut", NULL);
+}
+
+void bus_profile_emit_owed(Bus *bus, const char *name) {
+        _cleanup_free_ char *path = NULL;
+
+        if (sd_bus_path_encode(BUS_PROFILE_PREFIX, name, &path) < 0)
+                return;
+        (void) sd_bus_emit_properties_changed(bus->connection, path, BUS_PROFILE_INTERFACE,
+                                              "CloseOwed", NULL);
 }

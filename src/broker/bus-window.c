@@ -24,8 +24,12 @@ struct BusShown {
         uint64_t deadline_boottime;
         uint64_t closed_at;
         uint64_t admitted;
+        unsigned n_sources;
+        bool knows_sources;
         bool has_gate;
         bool has_hint;
+        bool has_certificate;
+        bool had_certificate;
 };
 
 void bus_window_format_path(const Renewal *renewal, char ret[BUS_WINDOW_PATH_MAX]) {
@@ -39,8 +43,8 @@ static const char *bus_window_get_id(const char *path) {
         return path && strncmp(path, BUS_WINDOW_PREFIX "/", prefix) == 0 ? path + prefix : NULL;
 }
 
-static int bus_window_find(sd_bus *connection, const char *path, const char *interface,
-                           void *userdata, void **ret_found, sd_bus_error *error) {
+int bus_window_find(sd_bus *connection, const char *path, const char *interface, void *userdata,
+                    void **ret_found, sd_bus_error *error) {
         Bus *bus = userdata;
         const char *id = bus_window_get_id(path);
         Renewal *renewal;
@@ -103,6 +107,10 @@ BUS_WINDOW_GETTER(string) {
                 value = renewal->gate ? renewal->gate : gate_type_to_string(renewal->profile->gate);
         else if (strcmp(property, "Hint") == 0)
                 value = renewal->hint ? renewal->hint : "";
+        else if (strcmp(property, "SerialNumberBefore") == 0)
+                value = renewal->certificate_before.serial;
+        else if (strcmp(property, "SerialNumber") == 0)
+                value = renewal->certificate.serial;
         return value ? sd_bus_message_append(reply, "s", value) : -ENOENT;
 }
 
@@ -120,6 +128,12 @@ BUS_WINDOW_GETTER(number) {
                 value = renewal->closed_at;
         else if (strcmp(property, "AdmittedConnections") == 0)
                 value = renewal->admitted;
+        else if (strcmp(property, "NotAfterBefore") == 0)
+                value = renewal->certificate_before.not_after;
+        else if (strcmp(property, "NotAfter") == 0)
+                value = renewal->certificate.not_after;
+        else if (strcmp(property, "NotBefore") == 0)
+                value = renewal->certificate.not_before;
         else
                 return -ENOENT;
         return sd_bus_message_append(reply, "t", value);
@@ -135,6 +149,16 @@ BUS_WINDOW_GETTER(opened_by) {
         const Renewal *renewal = userdata;
 
         return sd_bus_message_append(reply, "u", (uint32_t) renewal->opened_by);
+}
+
+BUS_WINDOW_GETTER(source_networks) {
+        const Renewal *renewal = userdata;
+
+        return sd_bus_message_append(reply, "u", renewal->sources.n_networks);
+}
+
+BUS_WINDOW_GETTER(source_networks_complete) {
+        return sd_bus_message_append(reply, "b", (int) renewal_knows_sources(userdata));
 }
 
 BUS_WINDOW_GETTER(ports) {
@@ -170,7 +194,15 @@ static const sd_bus_vtable bus_window_vtable[] = {
         SD_BUS_PROPERTY("DeadlineBoottime", "t", bus_window_get_number, 0, CHANGING),
         SD_BUS_PROPERTY("ClosedAt", "t", bus_window_get_number, 0, CHANGING),
         SD_BUS_PROPERTY("AdmittedConnections", "t", bus_window_get_number, 0, CHANGING),
+        SD_BUS_PROPERTY("SourceNetworks", "u", bus_window_get_source_networks, 0, CHANGING),
+        SD_BUS_PROPERTY("SourceNetworksComplete", "b", bus_window_get_source_networks_complete, 0,
+                        CHANGING),
         SD_BUS_PROPERTY("Hint", "s", bus_window_get_string, 0, CHANGING),
+        SD_BUS_PROPERTY("SerialNumberBefore", "s", bus_window_get_string, 0, CHANGING),
+        SD_BUS_PROPERTY("NotAfterBefore", "t", bus_window_get_number, 0, CHANGING),
+        SD_BUS_PROPERTY("SerialNumber", "s", bus_window_get_string, 0, CHANGING),
+        SD_BUS_PROPERTY("NotBefore", "t", bus_window_get_number, 0, CHANGING),
+        SD_BUS_PROPERTY("NotAfter", "t", bus_window_get_number, 0, CHANGING),
         SD_BUS_VTABLE_END,
 };
 
@@ -229,8 +261,12 @@ static void bus_window_fill(BusShown *shown, const Renewal *renewal) {
         shown->deadline_boottime = renewal->window.deadline;
         shown->closed_at = renewal->closed_at;
         shown->admitted = renewal->admitted;
+        shown->n_sources = renewal->sources.n_networks;
+        shown->knows_sources = renewal_knows_sources(renewal);
         shown->has_gate = renewal->gate;
         shown->has_hint = renewal->hint && *renewal->hint;
+        shown->had_certificate = *renewal->certificate_before.serial;
+        shown->has_certificate = *renewal->certificate.serial;
 }
 
 static BusShown *bus_window_find_shown(Bus *bus, const char *id) {
@@ -258,7 +294,7 @@ void bus_window_emit_added(Bus *bus, const Renewal *renewal) {
 
 void bus_window_emit_changed(Bus *bus, const Renewal *renewal) {
         BusShown now = {0}, *shown = bus_window_find_shown(bus, renewal->id);
-        const char *names[16];
+        const char *names[24];
         char path[BUS_WINDOW_PATH_MAX];
         size_t n = 0;
 
@@ -284,8 +320,21 @@ void bus_window_emit_changed(Bus *bus, const Renewal *renewal) {
                 names[n++] = "ClosedAt";
         if (shown->admitted != now.admitted)
                 names[n++] = "AdmittedConnections";
+        if (shown->n_sources != now.n_sources)
+                names[n++] = "SourceNetworks";
+        if (shown->knows_sources != now.knows_sources)
+                names[n++] = "SourceNetworksComplete";
         if (shown->has_hint != now.has_hint)
                 names[n++] = "Hint";
+        if (shown->had_certificate != now.had_certificate) {
+                names[n++] = "SerialNumberBefore";
+                names[n++] = "NotAfterBefore";
+        }
+        if (shown->has_certificate != now.has_certificate) {
+                names[n++] = "SerialNumber";
+                names[n++] = "NotBefore";
+                names[n++] = "NotAfter";
+        }
         names[n] = NULL;
         if (n == 0)
                 return;

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <postern/bus.h>
 #include <postern/cleanup.h>
+#include <postern/clock.h>
 #include <postern/log.h>
 #include <string.h>
 
@@ -58,21 +59,103 @@ AuthorityAction bus_get_action(sd_bus_message *message) {
         return ACTION_INVALID;
 }
 
+/*
+ * What reads profiles, or looks which there are. It takes milliseconds where there are a hundred,
+ * everybody may ask for it, and a bus lets one uid have some ten thousand calls under way: as many
+ * renewals would have to wait behind them. So all of these together get a tenth of the daemon's
+ * time, and a few hundredths of a second in advance.
+ */
+enum {
+        LISTINGS_SHARE = 10,
+        LISTINGS_ADVANCE_USEC = LISTINGS_SHARE * 30 * 1000,
+};
+
+static bool bus_is_listing(sd_bus_message *message) {
+        if (sd_bus_message_is_method_call(message, BUS_MANAGER_INTERFACE, "ListProfiles") > 0 ||
+            sd_bus_message_is_method_call(message, "org.freedesktop.DBus.ObjectManager",
+                                          "GetManagedObjects") > 0)
+                return true;
+        /* sd-bus looks for all that there is below a path */
+        if (strcmp(sd_bus_message_get_interface(message), "org.freedesktop.DBus.Introspectable") ==
+            0)
+                return strncmp(sd_bus_message_get_path(message), BUS_WINDOW_PREFIX,
+                               sizeof(BUS_WINDOW_PREFIX) - 1) != 0;
+        return strcmp(sd_bus_message_get_interface(message), "org.freedesktop.DBus.Properties") ==
+                       0 &&
+               strncmp(sd_bus_message_get_path(message), BUS_PROFILE_PREFIX "/",
+                       sizeof(BUS_PROFILE_PREFIX "/") - 1) == 0;
+}
+
+/* sd-bus answers two of them itself, and has done so when its turn of the event loop is over. */
+void bus_on_turn(Bus *bus) {
+        uint64_t now = clock_now(CLOCK_MONOTONIC), spent;
+
+        if (bus->listing_begun == 0)
+                return;
+        spent = clock_now(CLOCK_THREAD_CPUTIME_ID) - bus->listing_begun;
+        if (bus->listings_paid_off < now)
+                bus->listings_paid_off = now;
+        bus->listings_paid_off += spent * LISTINGS_SHARE;
+        /* nobody pays for long after a flood */
+        if (bus->listings_paid_off > now + 2 * LISTINGS_ADVANCE_USEC)
+                bus->listings_paid_off = now + 2 * LISTINGS_ADVANCE_USEC;
+        bus->listing_begun = 0;
+}
+
+/* One more in a second for each program, when there is no time left for those that want many. */
+static bool bus_allow_lister(Bus *bus, const char *sender, uint64_t now) {
+        BusLister *unused = NULL;
+
+        for (size_t i = 0; i < BUS_LISTERS; i++) {
+                BusLister *lister = &bus->listers[i];
+
+                if (lister->until <= now)
+                        unused = lister;
+                else if (strcmp(lister->name, sender) == 0)
+                        return false;
+        }
+        if (!unused || strlen(sender) >= sizeof(unused->name))
+                return false;
+        (void) snprintf(unused->name, sizeof(unused->name), "%s", sender);
+        unused->until = now + BUS_LISTER_USEC;
+        return true;
+}
+
+static bool bus_allow_listing(Bus *bus, sd_bus_message *message) {
+        uint64_t now = clock_now(CLOCK_MONOTONIC);
+        const char *sender = sd_bus_message_get_sender(message);
+
+        if (bus->listings_paid_off > now + LISTINGS_ADVANCE_USEC &&
+            !bus_allow_lister(bus, sender ? sender : "", now))
+                return false;
+        bus->listing_begun = clock_now(CLOCK_THREAD_CPUTIME_ID);
+        return true;
+}
+
 /* Sees every message before any object does. */
 static int bus_on_message(sd_bus_message *message, void *userdata, sd_bus_error *error) {
+        Bus *bus = userdata;
         uint8_t type;
         int r = sd_bus_message_get_type(message, &type);
 
         if (r < 0 || type != SD_BUS_MESSAGE_METHOD_CALL)
                 return r;
-        if (bus_get_action(message) != ACTION_INVALID)
-                return 0;
-
-        r = sd_bus_reply_method_errorf(message, SD_BUS_ERROR_UNKNOWN_METHOD,
-                                       "There is no such method, or it is not offered; name its "
-                                       "interface, and see Introspect.");
-        /* 0 where the caller wants no reply: to sd-bus that would mean that objects may have it */
-        return r < 0 ? r : 1;
+        bus->n_calls++;
+        if (bus_get_action(message) == ACTION_INVALID)
+                return sd_bus_error_set(error, SD_BUS_ERROR_UNKNOWN_METHOD,
+                                        "There is no such method, or it is not offered; name its "
+                                        "interface, and see Introspect.");
+        /* Nobody is to hear it. The bus counts only calls that it owes an answer, so of these there
+         * may be any number. */
+        if (bus_get_action(message) == ACTION_NOT_NEEDED &&
+            sd_bus_message_get_expect_reply(message) == 0)
+                return 1;
+        r = bus_check_names(bus, message, error);
+        if (r == 0 && bus_is_listing(message) && !bus_allow_listing(bus, message))
+                return sd_bus_error_set(
+                        error, outcome_to_error_name(OUTCOME_RATE_LIMITED),
+                        "Profiles are being asked about too much; ask again in a second.");
+        return r;
 }
 
 static int bus_on_lost(sd_bus_message *message, void *userdata, sd_bus_error *error) {
@@ -99,7 +182,8 @@ static int bus_on_name(sd_bus_message *reply, void *userdata, sd_bus_error *erro
                           "(" BUS_NAME ".conf in system.d), and does this run as root or the "
                           "service's user?");
         else if (failure)
-                log_error("The bus did not give the name " BUS_NAME ": %s.",
+                log_error("The bus did not give the name " BUS_NAME
+                          ": %s. See systemctl status dbus.",
                           failure->message ? failure->message : failure->name);
         else
                 log_error("The name " BUS_NAME " is taken: another posternd is running. End that "
@@ -154,9 +238,17 @@ static int bus_reply(Bus *bus, sd_bus_message *call, const Answer *answer) {
         case REQUEST_LOG:
                 return bus_reply_log(call, answer);
         case REQUEST_CHECK:
-                return bus_manager_reply_check(bus, call, answer);
+                return bus_manager_reply_check(call, answer);
         }
         return -EINVAL;
+}
+
+/* What nobody has foreseen: sd-bus knows a name for it, and a person needs more than that. */
+static int bus_reply_errno(sd_bus_message *call, int error) {
+        return sd_bus_reply_method_errnof(call, error,
+                                          "The service could not do that (%s): see journalctl -t "
+                                          "posternd, and ask again.",
+                                          strerror(-error));
 }
 
 static void bus_answer(Call *call, const Answer *answer, void *userdata) {
@@ -164,7 +256,7 @@ static void bus_answer(Call *call, const Answer *answer, void *userdata) {
         int r;
 
         if (answer->outcome < 0)
-                r = sd_bus_reply_method_errno(message, answer->outcome, NULL);
+                r = bus_reply_errno(message, answer->outcome);
         else if (answer->outcome != OUTCOME_OK)
                 r = sd_bus_reply_method_errorf(message,
                                                outcome_to_error_name((Outcome) answer->outcome),
@@ -172,7 +264,7 @@ static void bus_answer(Call *call, const Answer *answer, void *userdata) {
         else {
                 r = bus_reply(userdata, message, answer);
                 if (r < 0) /* nobody is left waiting */
-                        r = sd_bus_reply_method_errno(message, r, NULL);
+                        r = bus_reply_errno(message, r);
         }
 
         if (r < 0 && r != -ENOTCONN && r != -ECONNRESET)
@@ -202,6 +294,11 @@ static void bus_on_forgotten(const Renewal *renewal, void *userdata) {
         bus_window_emit_removed(userdata, renewal);
 }
 
+static void bus_on_owed(const char *profile, void *userdata) {
+        bus_manager_emit(userdata, "OwedCloses");
+        bus_profile_emit_owed(userdata, profile);
+}
+
 const BrokerObserver bus_observer = {
         .answer = bus_answer,
         .added = bus_on_added,
@@ -209,6 +306,7 @@ const BrokerObserver bus_observer = {
         .opened = bus_on_opened,
         .closed = bus_on_closed,
         .forgotten = bus_on_forgotten,
+        .owed = bus_on_owed,
 };
 
 int bus_append_ports(sd_bus_message *message, const Profile *profile) {
@@ -293,6 +391,22 @@ int bus_serve(Bus *bus, Broker *broker) {
 
 int bus_take_name(Bus *bus) {
         return sd_bus_request_name_async(bus->connection, NULL, BUS_NAME, 0, bus_on_name, bus);
+}
+
+/* The answer stands in the queue behind every call that came before it. */
+static int bus_on_released(sd_bus_message *reply, void *userdata, sd_bus_error *error) {
+        Bus *bus = userdata;
+
+        bus->callback(BUS_RELEASED, bus->userdata);
+        return 0;
+}
+
+int bus_release_name(Bus *bus) {
+        return sd_bus_release_name_async(bus->connection, NULL, BUS_NAME, bus_on_released, bus);
+}
+
+uint64_t bus_count_calls(const Bus *bus) {
+        return bus->n_calls;
 }
 
 Bus *bus_free(Bus *bus) {

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <postern/cleanup.h>
+#include <postern/log-fields.h>
 #include <postern/log.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -23,8 +24,8 @@
 
 enum {
         LOG_TEXT_MAX = 1536,
-        LOG_VALUE_MAX = 256,
-        LOG_FIELDS_MAX = 12,
+        LOG_VALUE_MAX = 512,
+        LOG_STORE_MAX = 4096, /* all fields of a record together; what does not fit is left out */
 };
 
 /* Is stderr the very stream that systemd named? A shell started from a unit inherits the variable,
@@ -85,10 +86,12 @@ static size_t log_escape(char *ret, size_t size, const char *text, bool word) {
 
 static void log_to_journal(int priority, const char *message_id, const char *const *fields,
                            const char *text) {
-        char store[LOG_FIELDS_MAX][LOG_VALUE_MAX];
+        char store[LOG_STORE_MAX];
         char message[LOG_TEXT_MAX + sizeof("MESSAGE=")], level[] = "PRIORITY=6";
+        char id[sizeof("MESSAGE_ID=") + 32];
         struct iovec iov[LOG_FIELDS_MAX + 4];
-        int n = 0, n_store = 0, length;
+        size_t used = 0;
+        int n = 0, length;
 
         length = snprintf(message, sizeof(message), "MESSAGE=%s", text);
         iov[n++] = (struct iovec){message, (size_t) length};
@@ -98,20 +101,22 @@ static void log_to_journal(int priority, const char *message_id, const char *con
                                   sizeof("SYSLOG_IDENTIFIER=" LOG_IDENTIFIER) - 1};
 
         if (message_id) {
-                length = snprintf(store[n_store], LOG_VALUE_MAX, "MESSAGE_ID=%s", message_id);
-                iov[n++] = (struct iovec){store[n_store++], (size_t) length};
+                length = snprintf(id, sizeof(id), "MESSAGE_ID=%.32s", message_id);
+                iov[n++] = (struct iovec){id, (size_t) length};
         }
-        for (size_t i = 0; fields && fields[i] && n_store < LOG_FIELDS_MAX; i += 2) {
-                size_t prefix;
+        for (size_t i = 0; fields && fields[i] && i < 2 * LOG_FIELDS_MAX; i += 2) {
+                size_t size = sizeof(store) - used, filled;
 
+                if (size > LOG_VALUE_MAX)
+                        size = LOG_VALUE_MAX;
                 if (!fields[i + 1])
                         continue;
-                prefix = (size_t) snprintf(store[n_store], LOG_VALUE_MAX, "%s=", fields[i]);
-                if (prefix >= LOG_VALUE_MAX)
+                filled = (size_t) snprintf(store + used, size, "%s=", fields[i]);
+                if (filled >= size)
                         continue;
-                prefix += log_escape(store[n_store] + prefix, LOG_VALUE_MAX - prefix, fields[i + 1],
-                                     false);
-                iov[n++] = (struct iovec){store[n_store++], prefix};
+                filled += log_escape(store + used + filled, size - filled, fields[i + 1], false);
+                iov[n++] = (struct iovec){store + used, filled};
+                used += filled;
         }
 
         (void) sd_journal_sendv(iov, n);
@@ -119,7 +124,7 @@ static void log_to_journal(int priority, const char *message_id, const char *con
 
 static void log_to_stderr(int priority, const char *message_id, const char *const *fields,
                           const char *text) {
-        char line[LOG_TEXT_MAX + LOG_FIELDS_MAX * LOG_VALUE_MAX];
+        char line[LOG_TEXT_MAX + LOG_STORE_MAX];
         size_t n;
 
         n = (size_t) snprintf(line, sizeof(line), "<%i>%s", priority & 7, text);

@@ -3,25 +3,33 @@
 /*
  * posternd: options, directories, signals, and the order of coming up and going down.
  *
- * Up: what an earlier daemon left open is closed before the name is taken, so nobody is served by a
- * host that is not clean. Down: every window is closed and every answer handed to the bus, or ten
- * seconds are over; whatever happens then, the doors are shut first.
+ * Up: what an earlier daemon left open is closed, and what it left running is killed, before the
+ * name is taken, so nobody is served by a host that is not clean. Down: every window is closed and
+ * every answer handed to the bus, or the time for that is over; whatever happens then, the doors
+ * are shut first.
  */
 
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <inttypes.h>
 #include <postern/broker.h>
 #include <postern/bus.h>
 #include <postern/cleanup.h>
 #include <postern/clock.h>
+#include <postern/expiry.h>
+#include <postern/idle.h>
 #include <postern/log.h>
+#include <postern/profile-value.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 
-#define MAIN_STOP_LIMIT_USEC ((uint64_t) 10 * 1000 * 1000)
+/* a command that closes a firewall elsewhere is given some time (OWED_STOP_LIMIT_USEC), and some
+ * more to end (RUN_STOP_LIMIT_USEC) */
+#define MAIN_STOP_LIMIT_USEC ((uint64_t) 15 * 1000 * 1000)
+#define MAIN_IDLE_EXIT_USEC  ((uint64_t) 60 * 1000 * 1000)
 
 enum { EXIT_USAGE = 2 };
 
@@ -30,14 +38,17 @@ typedef struct Main {
         sd_bus *connection;
         Bus *bus;
         Broker *broker;
+        Idle *idle; /* NULL: stays whether there is work or not */
+        uint64_t idle_exit_usec;
         sd_event_source *stop_limit;
         bool stopping;
+        bool told; /* by a signal */
         int status;
 } Main;
 
 typedef struct Options {
         BrokerOptions broker;
-        const char *state_dir;
+        uint64_t idle_exit_usec; /* 0: never */
 } Options;
 
 static void main_help(void) {
@@ -50,7 +61,13 @@ static void main_help(void) {
              "  --config-dir=DIR   profiles are in DIR/profiles (" POSTERN_CONFIG_DIR ")\n"
              "  --state-dir=DIR    what must survive a restart (" POSTERN_STATE_DIR ")\n"
              "  --runtime-dir=DIR  what must not survive a boot (" POSTERN_RUNTIME_DIR ")\n"
-             "  --run-path=FILE    the helper postern-run\n"
+             "  --run-path=FILE    start this as the helper postern-run\n"
+             "  --run-socket=FILE  or have helpers started by who listens here. Without either:\n"
+             "                     " POSTERN_RUN_SOCKET " where systemd runs and that\n"
+             "                     exists and there is no --config-dir=, else " POSTERN_RUN_PATH
+             "\n"
+             "  --idle-exit=TIME   leave after so long without work; 0: never. Without it: after\n"
+             "                     1min where the bus started this, else never\n"
              "  --version\n"
              "  --help");
 }
@@ -62,6 +79,8 @@ static int main_parse(int argc, char *argv[], Options *ret) {
                 OPTION_STATE_DIR,
                 OPTION_RUNTIME_DIR,
                 OPTION_RUN_PATH,
+                OPTION_RUN_SOCKET,
+                OPTION_IDLE_EXIT,
                 OPTION_ALLOW_STICKY_PARENTS,
                 OPTION_VERSION,
                 OPTION_HELP,
@@ -71,28 +90,45 @@ static int main_parse(int argc, char *argv[], Options *ret) {
                 {"state-dir", required_argument, NULL, OPTION_STATE_DIR},
                 {"runtime-dir", required_argument, NULL, OPTION_RUNTIME_DIR},
                 {"run-path", required_argument, NULL, OPTION_RUN_PATH},
+                {"run-socket", required_argument, NULL, OPTION_RUN_SOCKET},
+                {"idle-exit", required_argument, NULL, OPTION_IDLE_EXIT},
                 /* for tests alone, which keep their profiles below /tmp */
                 {"allow-sticky-parents", no_argument, NULL, OPTION_ALLOW_STICKY_PARENTS},
                 {"version", no_argument, NULL, OPTION_VERSION},
                 {"help", no_argument, NULL, OPTION_HELP},
                 {0},
         };
-        const char *paths[4];
+        const char *paths[5];
+        bool starts_helpers = false;
         int option;
 
         while ((option = getopt_long(argc, argv, "", options, NULL)) >= 0)
                 switch (option) {
                 case OPTION_CONFIG_DIR:
                         ret->broker.config_dir = optarg;
+                        starts_helpers = true; /* systemd's read the installed directory */
                         break;
                 case OPTION_STATE_DIR:
-                        ret->state_dir = optarg;
+                        ret->broker.state_dir = optarg;
                         break;
                 case OPTION_RUNTIME_DIR:
                         ret->broker.runtime_dir = optarg;
                         break;
                 case OPTION_RUN_PATH:
                         ret->broker.run_path = optarg;
+                        starts_helpers = true;
+                        break;
+                case OPTION_RUN_SOCKET:
+                        ret->broker.run_socket = optarg;
+                        break;
+                case OPTION_IDLE_EXIT:
+                        if (value_parse_timespan(optarg, &ret->idle_exit_usec) < 0) {
+                                fprintf(stderr,
+                                        "posternd: \"%s\" is not a time; --idle-exit takes 90, "
+                                        "1min or 0\n",
+                                        optarg);
+                                return -EINVAL;
+                        }
                         break;
                 case OPTION_ALLOW_STICKY_PARENTS:
                         ret->broker.allow_sticky_parents = true;
@@ -112,12 +148,17 @@ static int main_parse(int argc, char *argv[], Options *ret) {
                 return -EINVAL;
         }
 
+        if (!ret->broker.run_socket && !starts_helpers && sd_booted() > 0 &&
+            access(POSTERN_RUN_SOCKET, F_OK) >= 0)
+                ret->broker.run_socket = POSTERN_RUN_SOCKET;
+
         paths[0] = ret->broker.config_dir;
-        paths[1] = ret->state_dir;
+        paths[1] = ret->broker.state_dir;
         paths[2] = ret->broker.runtime_dir;
         paths[3] = ret->broker.run_path;
+        paths[4] = ret->broker.run_socket;
         for (size_t i = 0; i < ELEMENTS(paths); i++)
-                if (paths[i][0] != '/') {
+                if (paths[i] && paths[i][0] != '/') {
                         fprintf(stderr, "posternd: \"%s\" must be an absolute path\n", paths[i]);
                         return -EINVAL;
                 }
@@ -137,7 +178,10 @@ static int main_make_directory(const char *path, mode_t mode) {
         }
         fd = open(path, O_DIRECTORY | O_NOFOLLOW | O_PATH | O_CLOEXEC);
         if (fd < 0 || fstat(fd, &st) < 0) {
-                log_error("Cannot look at the directory %s: %s.", path, strerror(errno));
+                log_error(
+                        "Cannot look at the directory %s: %s. Remove what stands there, and it is "
+                        "made anew.",
+                        path, strerror(errno));
                 return -errno;
         }
         if (st.st_uid != geteuid() || st.st_mode & (S_IWGRP | S_IWOTH)) {
@@ -173,10 +217,13 @@ static int main_on_signal(sd_event_source *source, const struct signalfd_siginfo
                           void *userdata) {
         Main *self = userdata;
 
-        if (self->stopping) {
+        if (info->ssi_signo == SIGTERM && self->idle && !self->stopping && idle_on_term(self->idle))
+                return 0;
+        if (self->told) {
                 log_warning("Told to end a second time; not waiting any longer.");
                 return sd_event_exit(self->event, EXIT_FAILURE);
         }
+        self->told = true;
         log_info("Told to end; closing every window.");
         main_stop(self, EXIT_SUCCESS);
         return 0;
@@ -186,21 +233,39 @@ static int main_on_signal(sd_event_source *source, const struct signalfd_siginfo
 static int main_on_turn(sd_event_source *source, void *userdata) {
         Main *self = userdata;
 
+        bus_on_turn(self->bus);
+        if (self->idle && !self->stopping)
+                idle_on_turn(self->idle);
         if (self->stopping && broker_is_stopped(self->broker) && bus_is_flushed(self->bus))
                 return sd_event_exit(self->event, self->status);
         return 0;
 }
 
+static void main_on_idle(void *userdata) {
+        main_stop(userdata, EXIT_SUCCESS);
+}
+
 static void main_on_bus(BusNews news, void *userdata) {
         Main *self = userdata;
+
+        if (self->idle && idle_on_bus(self->idle, news))
+                return;
 
         switch (news) {
         case BUS_READY:
                 (void) sd_notify(0, "READY=1");
-                log_info("posternd " POSTERN_VERSION " is ready.");
+                if (self->idle)
+                        log_info("posternd " POSTERN_VERSION " is ready; it leaves after %" PRIu64
+                                 " s without work.",
+                                 self->idle_exit_usec / 1000000);
+                else
+                        log_info("posternd " POSTERN_VERSION
+                                 " is ready; it stays until it is told to end.");
                 return;
         case BUS_REFUSED:
                 main_stop(self, EXIT_FAILURE);
+                return;
+        case BUS_RELEASED: /* idle's alone */
                 return;
         case BUS_LOST:
                 if (!self->stopping)
@@ -235,7 +300,7 @@ static int main_add_signals(Main *self) {
 static int main_start(Main *self, const Options *options) {
         int r;
 
-        r = main_make_directory(options->state_dir, 0700);
+        r = main_make_directory(options->broker.state_dir, 0700);
         if (r >= 0)
                 r = main_make_directory(options->broker.runtime_dir, 0711);
         if (r < 0)
@@ -243,10 +308,14 @@ static int main_start(Main *self, const Options *options) {
         (void) umask(0077);
 
         r = sd_event_default(&self->event);
+        if (r >= 0) /* does nothing where nobody watches */
+                r = sd_event_set_watchdog(self->event, true);
         if (r >= 0)
                 r = main_add_signals(self);
         if (r < 0) {
-                log_error("Cannot set up the event loop: %s.", strerror(-r));
+                log_error("Cannot set up the event loop: %s. See that memory and descriptors are "
+                          "left, and start it again.",
+                          strerror(-r));
                 return r;
         }
 
@@ -258,7 +327,9 @@ static int main_start(Main *self, const Options *options) {
                 r = broker_new(&self->broker, self->event, self->connection, &options->broker,
                                &bus_observer, self->bus);
         if (r < 0) {
-                log_error("Cannot set up the broker: %s.", strerror(-r));
+                log_error("Cannot set up the broker: %s. See what else is said here, and that "
+                          "memory and descriptors are left; then start it again.",
+                          strerror(-r));
                 return r;
         }
 
@@ -272,24 +343,35 @@ static int main_start(Main *self, const Options *options) {
                         strerror(-r));
         else if (r == -EBUSY) {
                 log_error("Another posternd is running: it holds the table inet postern. Stop that "
-                          "one "
-                          "first.");
+                          "one first.");
                 return r;
         } else if (r < 0) {
-                log_error("Cannot remove what an earlier posternd may have left open: %s.",
-                          strerror(-r));
+                log_error(
+                        "Cannot remove what an earlier posternd may have left open: %s. `nft list "
+                        "ruleset` shows it, by the name postern; start it again when that can be "
+                        "changed.",
+                        strerror(-r));
                 return r;
         }
 
         r = bus_serve(self->bus, self->broker);
+        self->idle_exit_usec = options->idle_exit_usec;
+        if (r >= 0 && options->idle_exit_usec > 0)
+                r = idle_new(&self->idle, self->event, self->connection, self->bus, self->broker,
+                             options->idle_exit_usec, main_on_idle, self);
         if (r >= 0)
                 r = bus_take_name(self->bus);
+        if (r >= 0)
+                expiry_on_start(self->broker, options->broker.runtime_dir);
         if (r < 0)
-                log_error("Cannot serve on the bus: %s.", strerror(-r));
+                log_error("Cannot serve on the bus: %s. See systemctl status dbus, and start it "
+                          "again.",
+                          strerror(-r));
         return r;
 }
 
 static void main_end(Main *self) {
+        idle_free(self->idle);
         broker_free(self->broker);
         bus_free(self->bus);
         sd_bus_unref(self->connection);
@@ -302,14 +384,18 @@ int main(int argc, char *argv[]) {
                 .broker =
                         {
                                 .config_dir = POSTERN_CONFIG_DIR,
+                                .state_dir = POSTERN_STATE_DIR,
                                 .runtime_dir = POSTERN_RUNTIME_DIR,
                                 .run_path = POSTERN_RUN_PATH,
                         },
-                .state_dir = POSTERN_STATE_DIR,
         };
         Main self = {0};
         int r;
 
+        /* set by a bus that starts its services itself; our own file for that says it as an option,
+         * too, as not every bus does */
+        if (getenv("DBUS_STARTER_BUS_TYPE"))
+                options.idle_exit_usec = MAIN_IDLE_EXIT_USEC;
         r = main_parse(argc, argv, &options);
         if (r != 0)
                 return r > 0 ? EXIT_SUCCESS : EXIT_USAGE;

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 
 /*
- * One Peer per watched unique name, however many requests and windows hold it. Its match rule is
- * sent before the question for its uid, so a caller that leaves in between is found out by either.
+ * One Peer per watched unique name, however many requests and windows hold it. One match rule,
+ * which is older than any of them, tells of everybody who leaves: a bus grants a connection only so
+ * many rules, and one for each caller could be used up by those who come and go.
  */
 
 #include <errno.h>
 #include <postern/cleanup.h>
+#include <postern/log.h>
 #include <postern/peer.h>
 #include <string.h>
 
@@ -22,7 +24,6 @@ struct Peer {
         unsigned n_holds;
         uid_t uid;
         bool ask_again; /* another sign while the driver was being asked */
-        sd_bus_slot *match;
         sd_bus_slot *uid_question;
         sd_bus_slot *owner_question;
         char name[];
@@ -32,6 +33,8 @@ struct Peers {
         sd_bus *bus;
         PeerCallback callback;
         void *userdata;
+        sd_bus_slot *match;
+        bool is_blind; /* the bus did not take the rule */
         Peer *first;
         unsigned n_peers;
 };
@@ -46,7 +49,6 @@ static Peer *peer_find(Peers *peers, const char *name) {
 }
 
 static Peer *peer_free(Peer *peer) {
-        sd_bus_slot_unref(peer->match);
         sd_bus_slot_unref(peer->uid_question);
         sd_bus_slot_unref(peer->owner_question);
         free(peer);
@@ -89,15 +91,17 @@ static int peer_ask_owner(Peer *peer) {
                                         peer_on_owner, peer, "s", peer->name);
 }
 
-static int peer_on_owner_changed(sd_bus_message *message, void *userdata, sd_bus_error *error) {
-        Peer *peer = userdata;
+static int peers_on_owner_changed(sd_bus_message *message, void *userdata, sd_bus_error *error) {
         const char *sender = sd_bus_message_get_sender(message), *name, *new_owner;
+        Peers *peers = userdata;
+        Peer *peer;
 
         if (!sender || strcmp(sender, DRIVER_NAME) != 0)
                 return 0;
-        if (sd_bus_message_read(message, "sss", &name, NULL, &new_owner) < 0)
+        if (sd_bus_message_read(message, "sss", &name, NULL, &new_owner) < 0 || *new_owner)
                 return 0;
-        if (strcmp(name, peer->name) != 0 || *new_owner)
+        peer = peer_find(peers, name);
+        if (!peer)
                 return 0;
 
         /* without memory to ask, the signal itself must do: its sender has been looked at */
@@ -106,12 +110,19 @@ static int peer_on_owner_changed(sd_bus_message *message, void *userdata, sd_bus
         return 0;
 }
 
-static int peer_on_match(sd_bus_message *reply, void *userdata, sd_bus_error *error) {
-        Peer *peer = userdata;
+static int peers_on_match(sd_bus_message *reply, void *userdata, sd_bus_error *error) {
+        Peers *peers = userdata;
+        Peer *next;
 
-        /* not watched: a holder whose leaving nobody would notice is worse than none */
-        if (sd_bus_message_is_method_error(reply, NULL))
+        if (!sd_bus_message_is_method_error(reply, NULL))
+                return 0;
+        log_error("The bus does not tell who leaves, so nobody is served: %s",
+                  sd_bus_message_get_error(reply)->name);
+        peers->is_blind = true;
+        for (Peer *peer = peers->first; peer; peer = next) {
+                next = peer->next;
                 peer_tell(peer, PEER_UNKNOWN);
+        }
         return 0;
 }
 
@@ -133,28 +144,6 @@ static int peer_on_uid(sd_bus_message *reply, void *userdata, sd_bus_error *erro
         return 0;
 }
 
-static int peer_watch(Peer *peer) {
-        _cleanup_free_ char *rule = NULL;
-        int r;
-
-        if (asprintf(&rule,
-                     "type='signal',sender='" DRIVER_NAME "',path='" DRIVER_PATH
-                     "',interface='" DRIVER_INTERFACE "',member='NameOwnerChanged',arg0='%s'",
-                     peer->name) < 0) {
-                rule = NULL;
-                return -ENOMEM;
-        }
-
-        r = sd_bus_add_match_async(peer->peers->bus, &peer->match, rule, peer_on_owner_changed,
-                                   peer_on_match, peer);
-        if (r < 0)
-                return r;
-
-        return sd_bus_call_method_async(peer->peers->bus, &peer->uid_question, DRIVER_NAME,
-                                        DRIVER_PATH, DRIVER_INTERFACE, "GetConnectionUnixUser",
-                                        peer_on_uid, peer, "s", peer->name);
-}
-
 int peer_hold(Peers *peers, const char *name) {
         Peer *peer = peer_find(peers, name);
         size_t size = strlen(name) + 1;
@@ -164,6 +153,8 @@ int peer_hold(Peers *peers, const char *name) {
                 peer->n_holds++;
                 return 0;
         }
+        if (peers->is_blind)
+                return -ENOTCONN;
         if (peers->n_peers >= PEERS_MAX)
                 return -EUSERS;
 
@@ -175,7 +166,9 @@ int peer_hold(Peers *peers, const char *name) {
         peer->uid = UID_NOBODY_KNOWN;
         memcpy(peer->name, name, size);
 
-        r = peer_watch(peer);
+        r = sd_bus_call_method_async(peers->bus, &peer->uid_question, DRIVER_NAME, DRIVER_PATH,
+                                     DRIVER_INTERFACE, "GetConnectionUnixUser", peer_on_uid, peer,
+                                     "s", peer->name);
         if (r < 0) {
                 peer_free(peer);
                 return r;
@@ -216,12 +209,22 @@ bool peer_is_in_doubt(Peers *peers, const char *name) {
 
 int peers_new(Peers **ret, sd_bus *bus, PeerCallback callback, void *userdata) {
         Peers *peers = calloc(1, sizeof(*peers));
+        int r;
 
         if (!peers)
                 return -ENOMEM;
         peers->bus = sd_bus_ref(bus);
         peers->callback = callback;
         peers->userdata = userdata;
+        r = sd_bus_add_match_async(bus, &peers->match,
+                                   "type='signal',sender='" DRIVER_NAME "',path='" DRIVER_PATH
+                                   "',interface='" DRIVER_INTERFACE
+                                   "',member='NameOwnerChanged',arg2=''",
+                                   peers_on_owner_changed, peers_on_match, peers);
+        if (r < 0) {
+                peers_free(peers);
+                return r;
+        }
         *ret = peers;
         return 0;
 }
@@ -235,6 +238,7 @@ Peers *peers_free(Peers *peers) {
                 peers->first = peer->next;
                 peer_free(peer);
         }
+        sd_bus_slot_unref(peers->match);
         sd_bus_unref(peers->bus);
         free(peers);
         return NULL;

@@ -4,11 +4,13 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <postern/audit.h>
 #include <postern/broker.h>
 #include <postern/cleanup.h>
 #include <postern/clock.h>
 #include <postern/hint.h>
 #include <postern/log.h>
+#include <postern/run-cgroup.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -49,49 +51,50 @@ static void renewal_post(Renewal *renewal, const WindowEvent *event) {
         renewal->queue[renewal->n_queue++] = *event;
 }
 
-static void renewal_post_step(Renewal *renewal, WindowEventType type) {
-        renewal_post(renewal, &(WindowEvent){.type = type, .step = renewal->window.door_step});
+/* Once the door is shut. */
+static void renewal_count_visitors(Renewal *renewal) {
+        (void) renewal_poll_admitted(renewal);
+        (void) renewal_poll_sources(renewal);
+        renewal->was_shut = true;
 }
 
 static void renewal_shut_door(Renewal *renewal) {
-        int r;
-
-        (void) renewal_poll_admitted(renewal);
-        r = door_shut(renewal->broker->door, renewal->id);
-        if (r < 0) {
-                renewal_log(renewal, LOG_ERR, NULL,
-                            "The door is not known to be shut, trying again: ", strerror(-r));
-                renewal_post_step(renewal, EVENT_DOOR_SHUT_FAILED);
-        } else
-                renewal_post_step(renewal, EVENT_DOOR_SHUT);
+        passage_shut(renewal->broker->passage, renewal->id);
+        renewal_count_visitors(renewal);
 }
 
 static void renewal_open_door(Renewal *renewal) {
-        _cleanup_free_ char *gate = NULL, *problem = NULL;
-        int r;
+        renewal->was_shut = false;
+        passage_open(renewal->broker->passage, renewal->id, renewal->profile,
+                     renewal->window.deadline, renewal->legacy ? renewal->legacy : "",
+                     &renewal->reach);
+}
 
-        r = door_open(renewal->broker->door, renewal->id, renewal->profile,
-                      renewal->window.deadline, renewal->legacy ? renewal->legacy : "", &gate,
-                      &problem);
-        if (r == DOOR_OK) {
+static void renewal_deliver_step(Renewal *renewal, WindowEventType type) {
+        renewal_deliver(renewal, &(WindowEvent){.type = type, .step = renewal->window.door_step});
+}
+
+void renewal_on_passage(Renewal *renewal, PassageNews news, const char *text) {
+        switch (news) {
+        case PASSAGE_OPENED:
                 free(renewal->gate);
-                renewal->gate = TAKE_POINTER(gate);
-                renewal_post_step(renewal, EVENT_DOOR_OPENED);
+                renewal->gate = strdup(text);
+                renewal->admitted_earlier = renewal->admitted;
+                renewal_deliver_step(renewal, EVENT_DOOR_OPENED);
+                return;
+        case PASSAGE_REFUSED:
+                renewal_note_problem(renewal, text);
+                renewal_log(renewal, LOG_WARNING, NULL,
+                            "The door was not opened: ", text ? text : "no reason given");
+                renewal_deliver_step(renewal, EVENT_DOOR_REFUSED);
+                return;
+        case PASSAGE_SHUT:
+                renewal_deliver_step(renewal, EVENT_DOOR_SHUT);
+                return;
+        case PASSAGE_LOST:
+                renewal_on_door_lost(renewal, text);
                 return;
         }
-
-        if (r < 0)
-                renewal_note_problem(renewal,
-                                     r == -ENOMEM ? "Memory ran out while opening the firewall."
-                                                  : "The kernel refused to change the firewall; "
-                                                    "the service's log says more.");
-        else
-                renewal_note_problem(renewal, problem);
-        renewal_log(renewal, LOG_WARNING, NULL, "The door was not opened: ",
-                    r < 0     ? strerror(-r)
-                    : problem ? problem
-                              : "no reason given");
-        renewal_post_step(renewal, EVENT_DOOR_REFUSED);
 }
 
 /* It is lost when nothing of it is left, which a run that was started tells by itself. */
@@ -121,7 +124,8 @@ static void renewal_go(Renewal *renewal) {
         if (r < 0) {
                 renewal_log(renewal, LOG_ERR, NULL, "Cannot talk to postern-run: ", strerror(-r));
                 renewal_lose_run(renewal,
-                                 "The helper postern-run did not take the order to start.");
+                                 "The helper postern-run did not take the order to start; ask "
+                                 "again, and see the service's log if that does not help.");
         }
 }
 
@@ -144,7 +148,29 @@ static void renewal_note_times(Renewal *renewal) {
                 renewal->closed_at = real - boot + window->closed_at;
 }
 
-static void renewal_run_effects(Renewal *renewal, unsigned effects) {
+/* Who came in, or that nobody did, means something only where nobody could come in otherwise. */
+static void renewal_look_for_visitors(Renewal *renewal) {
+        const Window *window = &renewal->window;
+
+        if ((window->result == RESULT_FAILED || window->result == RESULT_TIMEOUT) &&
+            window->has_door && window->opened_at)
+                renewal->host_admits = door_host_admits(renewal->broker->door, renewal->profile);
+}
+
+static void renewal_tell_state(const Renewal *renewal, WindowState before) {
+        const WindowState state = renewal->window.state;
+
+        if (state == before)
+                return;
+        if (state == WINDOW_OPEN)
+                audit_opened(renewal);
+        else if (state == WINDOW_ARMED && before == WINDOW_OPENING)
+                audit_armed(renewal);
+        else if (state == WINDOW_ARMED)
+                audit_shut(renewal);
+}
+
+static void renewal_run_effects(Renewal *renewal, WindowState before, unsigned effects) {
         if (effects & EFFECT_SHUT_DOOR)
                 renewal_shut_door(renewal);
         if (effects & EFFECT_STOP_RUN)
@@ -157,9 +183,12 @@ static void renewal_run_effects(Renewal *renewal, unsigned effects) {
                 renewal_go(renewal);
 
         renewal_note_times(renewal);
-        if (renewal->window.result != RESULT_NONE && !renewal->hint)
+        if (renewal->window.result != RESULT_NONE && !renewal->hint) {
+                renewal_look_for_visitors(renewal);
                 renewal->hint = hint_new(renewal);
+        }
 
+        renewal_tell_state(renewal, before);
         if (effects & EFFECT_ANNOUNCE_OPEN)
                 broker_on_opened(renewal);
         if (effects & EFFECT_CHANGED)
@@ -195,6 +224,7 @@ void renewal_deliver(Renewal *renewal, const WindowEvent *event) {
 
         renewal->delivering = true;
         while (renewal->n_queue > 0) {
+                const WindowState before = renewal->window.state;
                 WindowEvent next = renewal->queue[0];
                 unsigned effects;
 
@@ -203,7 +233,7 @@ void renewal_deliver(Renewal *renewal, const WindowEvent *event) {
                         renewal->n_queue * sizeof(renewal->queue[0]));
                 effects = window_step(&renewal->window, &next, clock_now(CLOCK_BOOTTIME),
                                       &renewal->window);
-                renewal_run_effects(renewal, effects);
+                renewal_run_effects(renewal, before, effects);
         }
         renewal->delivering = false;
 
@@ -212,6 +242,12 @@ void renewal_deliver(Renewal *renewal, const WindowEvent *event) {
 
 void renewal_deliver_type(Renewal *renewal, WindowEventType type) {
         renewal_deliver(renewal, &(WindowEvent){.type = type});
+}
+
+void renewal_stop(Renewal *renewal, const char *why) {
+        if (renewal->window.result == RESULT_NONE)
+                renewal_note_problem(renewal, why);
+        renewal_deliver_type(renewal, EVENT_STOP);
 }
 
 /* The only place where a renewal goes while the daemon runs, so that whoever delivers an event, or
@@ -234,16 +270,53 @@ void renewal_expire(Renewal *renewal) {
 /* exit 0 is told apart by the certificate alone: ACME clients exit 0 when nothing was due. One that
  * cannot be read afterwards tells nothing; the hint says so. */
 static WindowResult renewal_judge(const Renewal *renewal, const RunnerEvent *event) {
-        const char *before = event->serial_before ? event->serial_before : "";
-        const char *after = event->serial_after ? event->serial_after : "";
-
         if (event->exit_status != 0)
                 return RESULT_FAILED;
-        if (!renewal->profile->certificate || !*after)
+        if (!renewal->profile->certificate || !*event->after->serial)
                 return RESULT_SUCCESS;
-        if (strcmp(before, after) != 0 || event->not_after_before != event->not_after_after)
+        if (strcmp(event->before->serial, event->after->serial) != 0 ||
+            event->before->not_after != event->after->not_after)
                 return RESULT_RENEWED;
         return RESULT_UNCHANGED;
+}
+
+static void renewal_on_challenge(bool pending, void *userdata) {
+        Renewal *renewal = userdata;
+
+        renewal_log(renewal, LOG_INFO, NULL,
+                    pending ? "A token is there" : "The last token is gone", "");
+        renewal_deliver_type(renewal, pending ? EVENT_CHALLENGE_PENDING : EVENT_CHALLENGE_DONE);
+}
+
+/* Before the client can have put anything there. */
+static int renewal_watch_challenge(Renewal *renewal) {
+        int r;
+
+        if (!renewal->window.on_challenge)
+                return 0;
+        r = challenge_new(&renewal->challenge, renewal->broker->event,
+                          renewal->profile->challenge_directory, renewal_on_challenge, renewal);
+        if (r < 0) {
+                renewal_log(renewal, LOG_ERR, NULL,
+                            "Cannot watch the challenge directory: ", strerror(-r));
+                renewal_lose_run(renewal, challenge_explain(r));
+        }
+        return r;
+}
+
+/* Only what the renewal makes itself: its cgroup is a new one each time. */
+static int renewal_narrow(Renewal *renewal, const char *cgroup) {
+        int r;
+
+        if (!renewal->profile->reach_renewal || !renewal->window.has_door)
+                return 0;
+        r = run_cgroup_identify(cgroup ? cgroup : "", &renewal->reach.level,
+                                &renewal->reach.cgroup);
+        if (r < 0)
+                renewal_lose_run(renewal,
+                                 "Reach=renewal needs control groups of version 2 that the helper "
+                                 "can make one in, and this host has none: leave it out");
+        return r;
 }
 
 static void renewal_on_ready(Renewal *renewal, const RunnerEvent *event) {
@@ -251,9 +324,13 @@ static void renewal_on_ready(Renewal *renewal, const RunnerEvent *event) {
         renewal->legacy = strdup(event->legacy ? event->legacy : "");
         if (!renewal->legacy) {
                 /* not knowing of a second firewall would be opening blindly */
-                renewal_lose_run(renewal, "Memory ran out.");
+                renewal_lose_run(renewal, "Memory ran out; free some and ask again.");
                 return;
         }
+        if (renewal_narrow(renewal, event->cgroup) < 0)
+                return;
+        if (renewal_watch_challenge(renewal) < 0)
+                return;
         renewal_deliver_type(renewal, EVENT_RUN_READY);
 }
 
@@ -261,6 +338,7 @@ static void renewal_end_run(Renewal *renewal) {
         if (renewal->run && !renewal->output)
                 renewal->output = run_take_output(renewal->run);
         renewal->run = run_free(renewal->run);
+        renewal->challenge = challenge_free(renewal->challenge);
 }
 
 void renewal_on_run(Renewal *renewal, const RunnerEvent *event) {
@@ -272,15 +350,16 @@ void renewal_on_run(Renewal *renewal, const RunnerEvent *event) {
                 renewal_log(renewal, LOG_INFO, MESSAGE_OUTPUT, "", event->line);
                 return;
         case RUNNER_ENDED:
-                renewal->not_after = event->not_after_after * 1000000;
+                audit_run_ended(renewal, event);
+                renewal->certificate_before = *event->before;
+                renewal->certificate = *event->after;
                 renewal_end_run(renewal);
                 renewal_deliver(renewal, &(WindowEvent){.type = EVENT_RUN_ENDED,
                                                         .result = renewal_judge(renewal, event),
                                                         .exit_status = event->exit_status});
                 return;
         case RUNNER_LOST:
-                renewal_log(renewal, LOG_WARNING, NULL,
-                            "The run was lost: ", event->problem ? event->problem : "");
+                audit_run_ended(renewal, event);
                 renewal_note_problem(renewal, event->problem);
                 renewal_end_run(renewal);
                 renewal_deliver_type(renewal, EVENT_RUN_LOST);
@@ -291,6 +370,7 @@ void renewal_on_run(Renewal *renewal, const RunnerEvent *event) {
 void renewal_on_door_lost(Renewal *renewal, const char *why) {
         renewal_log(renewal, LOG_WARNING, NULL, "The door was lost: ", why);
         renewal_note_problem(renewal, why);
+        renewal_count_visitors(renewal);
         renewal_deliver_type(renewal, EVENT_DOOR_LOST);
 }
 
@@ -299,12 +379,26 @@ bool renewal_poll_admitted(Renewal *renewal) {
 
         if (renewal->window.door != DOOR_OPEN && renewal->window.door != DOOR_SHUTTING)
                 return false;
-        admitted = door_admitted(renewal->broker->door, renewal->id);
+        admitted = renewal->admitted_earlier + door_admitted(renewal->broker->door, renewal->id);
         /* it never counts down: a guard table that a reload took away begins again at 0 */
         if (admitted <= renewal->admitted)
                 return false;
         renewal->admitted = admitted;
         return true;
+}
+
+bool renewal_poll_sources(Renewal *renewal) {
+        unsigned before = renewal->sources.n_networks;
+
+        door_take_sources(renewal->broker->door, renewal->id, &renewal->sources);
+        return renewal->sources.n_networks != before;
+}
+
+bool renewal_knows_sources(const Renewal *renewal) {
+        const Sources *sources = &renewal->sources;
+
+        return renewal->was_shut && !sources->overflowed &&
+               sources->n_connections >= renewal->admitted;
 }
 
 bool renewal_is_member(const Renewal *renewal, uid_t uid) {
@@ -371,8 +465,11 @@ void renewal_on_peer_gone(Renewal *renewal, const char *name) {
         if (index < 0)
                 return;
         renewal_drop_holder(renewal, (size_t) index);
-        if (renewal->n_holders == 0 && !renewal->held_for_good)
+        if (renewal->n_holders == 0 && !renewal->held_for_good &&
+            renewal->window.state != WINDOW_CLOSING && renewal->window.state != WINDOW_CLOSED) {
+                renewal_log(renewal, LOG_NOTICE, NULL, "Nobody who holds the window is left", "");
                 renewal_deliver_type(renewal, EVENT_CANCEL);
+        }
 }
 
 int renewal_tail(const Renewal *renewal, size_t lines, const char ***ret) {
@@ -414,8 +511,8 @@ int renewal_new(Renewal **ret, Broker *broker, Profile *profile, uint64_t durati
         if (r < 0)
                 goto fail;
 
-        window_init(&renewal->window, profile->n_ports > 0 && profile->gate != GATE_NONE, false,
-                    duration_usec);
+        window_init(&renewal->window, profile->n_ports > 0 && profile->gate != GATE_NONE,
+                    profile->open_on_challenge, duration_usec);
         *ret = renewal;
         return 0;
 
@@ -429,6 +526,7 @@ Renewal *renewal_free(Renewal *renewal) {
                 return NULL;
         sd_event_source_disable_unref(renewal->timer);
         run_free(renewal->run);
+        challenge_free(renewal->challenge);
         output_free(renewal->output);
         while (renewal->n_holders > 0)
                 renewal_drop_holder(renewal, 0);

@@ -28,7 +28,7 @@ static void request_refuse_quota(Request *request, int outcome, const Profile *p
                 if (gmtime_r(&when, &tm))
                         (void) strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S UTC", &tm);
                 request_refuse(request, OUTCOME_RATE_LIMITED,
-                               "Profile %s allows %u windows in %" PRIu64
+                               "RateLimit= of profile %s allows %u windows in %" PRIu64
                                " s, all callers together. Ask again in %" PRIu64 " s (%s).",
                                profile->name, profile->rate_limit_count,
                                profile->rate_limit_interval_usec / 1000000, seconds, text);
@@ -56,6 +56,8 @@ static void request_join(Request *request, Renewal *renewal) {
 
         request->state = REQUEST_WAITING;
         memcpy(request->window_id, renewal->id, sizeof(request->window_id));
+        request_log(request, LOG_NOTICE, MESSAGE_JOINED, "joins a window that is there already");
+        request->told = true;
         if (request->kind == REQUEST_WINDOW && renewal->window.announced_open)
                 request_answer_window(request, renewal);
 }
@@ -75,9 +77,12 @@ static void request_open(Request *request) {
                 return;
         }
 
+        records_note_begun(broker->records, profile->name);
+
         r = renewal_new(&renewal, broker, TAKE_POINTER(request->profile), request->duration_usec,
                         request->uid);
         if (r >= 0) {
+                renewal->request = request->id;
                 r = renewal_join(renewal, request->sender, request->uid,
                                  request->flags & BROKER_FLAG_CLOSE_WITH_HOLDER);
                 if (r < 0)
@@ -91,6 +96,7 @@ static void request_open(Request *request) {
 
         /* from here on the window answers, perhaps within broker_begin() */
         request->state = REQUEST_WAITING;
+        request->told = true;
         memcpy(request->window_id, renewal->id, sizeof(request->window_id));
         broker_begin(broker, renewal);
 }
@@ -110,11 +116,13 @@ void request_enter(Request *request) {
 }
 
 static void request_close(Request *request, Renewal *renewal) {
+        request->told = true;
         if (renewal->window.state == WINDOW_CLOSED) {
                 request_answer_window(request, renewal);
                 return;
         }
         request->state = REQUEST_WAITING;
+        request_log(request, LOG_NOTICE, NULL, "closes the window");
         renewal_deliver_type(renewal, EVENT_CANCEL);
 }
 
@@ -143,18 +151,69 @@ void request_on_granted(Request *request) {
         }
 }
 
-static void request_ask(Request *request, const Profile *profile, uint64_t duration_usec) {
+/* The same caller asks the same: one answer is one for both. Who calls is part of it, as rules look
+ * at the calling process. */
+static bool request_asks_same(const Request *request, const Request *other) {
+        const Profile *a = request->profile, *b = other->profile;
+
+        if (other->state != REQUEST_ASKING || request->action != other->action ||
+            request->interactive != other->interactive ||
+            strcmp(request->sender, other->sender) != 0)
+                return false;
+        if (!a || !b)
+                return !a && !b && strcmp(request->window_id, other->window_id) == 0;
+        return request->duration_usec == other->duration_usec && a->gate == b->gate &&
+               strcmp(a->name, b->name) == 0 && a->n_ports == b->n_ports &&
+               memcmp(a->ports, b->ports, a->n_ports * sizeof(a->ports[0])) == 0;
+}
+
+static Request *request_find_same(const Request *request) {
+        for (Request *other = request->broker->requests; other; other = other->next)
+                if (other != request && request_asks_same(request, other))
+                        return other;
+        return NULL;
+}
+
+/* Under a new number, which is the request's when this returns 0. */
+static int request_send_question(Request *request, bool may_prompt) {
         Broker *broker = request->broker;
+        const Profile *profile = request->profile;
+        const uint64_t question = ++broker->next_request;
         char ports[PROFILE_PORTS_TEXT_MAX];
-        AuthorityDetails details = {
-                .profile = profile->name,
-                .ports = ports,
-                .gate = gate_type_to_string(profile->gate),
-                .duration_usec = duration_usec,
-        };
+        AuthorityDetails details = {.ports = ports, .duration_usec = request->duration_usec};
         int r;
 
+        if (!profile) {
+                const Renewal *renewal = broker_find(broker, request->window_id);
+
+                if (!renewal)
+                        return -ENOENT;
+                profile = renewal->profile;
+                details.duration_usec = renewal->window.duration_usec;
+        }
+        details.profile = profile->name;
+        details.gate = gate_type_to_string(profile->gate);
         profile_format_ports(profile, ports, sizeof(ports));
+
+        r = authority_ask(broker->authority, question, request->sender, request->action, &details,
+                          may_prompt);
+        if (r >= 0)
+                request->question = question;
+        return r;
+}
+
+static void request_ask(Request *request) {
+        Broker *broker = request->broker;
+        const Request *same = request_find_same(request);
+        int r;
+
+        if (same) {
+                request->question = same->question;
+                request->state = REQUEST_ASKING;
+                request_log(request, LOG_INFO, MESSAGE_ASKED, "polkit is being asked that already");
+                request->asked = true;
+                return;
+        }
 
         r = quota_question_begin(broker->quota, request->uid);
         if (r < 0) {
@@ -170,14 +229,68 @@ static void request_ask(Request *request, const Profile *profile, uint64_t durat
         }
         request->counted = true;
 
-        r = authority_ask(broker->authority, request->id, request->sender, request->action,
-                          &details, request->interactive);
+        /* First without a prompt, so that only what needs one takes from the user's budget. */
+        r = request_send_question(request, false);
         if (r < 0) {
                 request_fail(request, r);
                 return;
         }
         request->state = REQUEST_ASKING;
         request_log(request, LOG_INFO, MESSAGE_ASKED, "asking polkit");
+        request->asked = true;
+}
+
+static void request_refuse_prompt(Request *request, PromptOutcome outcome, uint64_t retry_at) {
+        uint64_t now = clock_now(CLOCK_BOOTTIME);
+
+        if (outcome == PROMPT_OPEN)
+                request_refuse(request, OUTCOME_RATE_LIMITED,
+                               "A prompt for a password is open for this user already: answer that "
+                               "one, or ask again when it is gone, in %i s at the latest.",
+                               (int) (AUTHORITY_TIMEOUT_USEC / 1000000));
+        else
+                request_refuse(request, OUTCOME_RATE_LIMITED,
+                               "Too many prompts for a password: %i in %i min are allowed for one "
+                               "user, and none for %i s after one that was refused. Ask again in "
+                               "%" PRIu64 " s.",
+                               PROMPTS_PER_UID, PROMPTS_INTERVAL_USEC / 60000000,
+                               PROMPTS_PEACE_USEC / 1000000,
+                               retry_at > now ? (retry_at - now + 999999) / 1000000 : 1);
+}
+
+void request_prompt(Request *request) {
+        Broker *broker = request->broker;
+        const uint64_t before = request->question;
+        uint64_t retry_at = 0;
+        PromptOutcome outcome;
+        int r;
+
+        if (!request->profile && !broker_find(broker, request->window_id)) {
+                /* it was forgotten meanwhile */
+                while ((request = request_find_question(broker, before)))
+                        (void) request_find_window(request);
+                return;
+        }
+
+        outcome =
+                prompts_begin(&broker->prompts, request->uid, clock_now(CLOCK_BOOTTIME), &retry_at);
+        if (outcome != PROMPT_OK) {
+                while ((request = request_find_question(broker, before)))
+                        request_refuse_prompt(request, outcome, retry_at);
+                return;
+        }
+
+        request->prompting = true;
+        r = request_send_question(request, true);
+        if (r < 0) {
+                log_error("Cannot have polkit ask a person: %s", strerror(-r));
+                request_on_authority(broker, before, AUTHORITY_FAILED);
+                return;
+        }
+        request_log(request, LOG_INFO, MESSAGE_ASKED, "polkit is to have a person asked");
+        for (Request *other = broker->requests; other; other = other->next)
+                if (other->state == REQUEST_ASKING && other->question == before)
+                        other->question = request->question;
 }
 
 static void request_ask_for_window(Request *request) {
@@ -200,14 +313,12 @@ static void request_ask_for_window(Request *request) {
                 }
         }
 
-        request_ask(request, profile, request->duration_usec);
+        request_ask(request);
 }
 
 static void request_ask_about_window(Request *request) {
-        const Renewal *renewal = request_find_window(request);
-
-        if (renewal)
-                request_ask(request, renewal->profile, renewal->window.duration_usec);
+        if (request_find_window(request))
+                request_ask(request);
 }
 
 static void request_preflight(Request *request) {
@@ -219,11 +330,10 @@ static void request_preflight(Request *request) {
                                "Too many pre-flights in a short time; ask again in %" PRIu64 " s.",
                                (retry_at - now + 999999) / 1000000);
         else
-                request_answer_check(request);
+                request_begin_check(request);
 }
 
-/* False: there are too many calls of its kind already, and it has been answered. */
-static bool request_take_place(Request *request, uid_t uid) {
+bool request_take_place(Request *request, uid_t uid) {
         const bool waits = request->kind == REQUEST_WAIT;
         const unsigned max = waits ? BROKER_WAITS : BROKER_CALLS;
         const unsigned max_uid = waits ? BROKER_WAITS_PER_UID : BROKER_CALLS_PER_UID;
@@ -264,13 +374,14 @@ void request_on_known(Request *request, uid_t uid) {
                                "user.");
                 return;
         }
-        if (!request_take_place(request, uid))
+        if (request->uid == UID_NOBODY_KNOWN && !request_take_place(request, uid))
                 return;
 
         switch (request->kind) {
         case REQUEST_RENEW:
         case REQUEST_WINDOW:
-                request_ask_for_window(request);
+                if (request_freeze(request))
+                        request_ask_for_window(request);
                 return;
         case REQUEST_CLOSE:
                 renewal = request_find_window(request);

@@ -25,12 +25,23 @@ static void request_unlink(Request *request) {
                 }
 }
 
+void request_end_question(Request *request, PromptEnd end) {
+        Broker *broker = request->broker;
+
+        if (request->prompting)
+                prompts_end(&broker->prompts, request->uid, end, clock_now(CLOCK_BOOTTIME));
+        if (request->counted)
+                quota_question_done(broker->quota, request->uid);
+        request->prompting = request->counted = false;
+}
+
 static void request_free(Request *request) {
         Broker *broker = request->broker;
 
         request_unlink(request);
-        if (request->counted)
-                quota_question_done(broker->quota, request->uid);
+        request_end_question(request, PROMPT_OVER);
+        if (request->state == REQUEST_CHECKING)
+                checks_cancel(broker->checks, request->id);
         if (request->sender)
                 peer_release(broker->peers, request->sender);
         free(request->sender);
@@ -49,6 +60,7 @@ static void request_answer(Request *request, const Answer *answer) {
 }
 
 void request_fail(Request *request, int error) {
+        request_log_end(request, strerror(-error));
         request_answer(request, &(Answer){.kind = request->kind, .outcome = error});
 }
 
@@ -61,9 +73,11 @@ void request_refuse(Request *request, Outcome outcome, const char *format, ...) 
                 text = NULL;
         va_end(arguments);
 
-        request_answer(request, &(Answer){.kind = request->kind,
-                                          .outcome = outcome,
-                                          .text = text ? text : "Memory ran out."});
+        request_log_end(request, text ? text : "memory ran out");
+        request_answer(request,
+                       &(Answer){.kind = request->kind,
+                                 .outcome = outcome,
+                                 .text = text ? text : "Memory ran out; free some and ask again."});
 }
 
 void request_answer_window(Request *request, const Renewal *renewal) {
@@ -80,7 +94,8 @@ void request_answer_window(Request *request, const Renewal *renewal) {
         }
 
         text = hint_new_failure(renewal);
-        request_refuse(request, outcome, "%s", text ? text : "Memory ran out.");
+        request_refuse(request, outcome, "%s",
+                       text ? text : "Memory ran out; free some and ask again.");
 }
 
 void request_answer_log(Request *request, const Renewal *renewal) {
@@ -107,19 +122,36 @@ static void request_refuse_missing(Request *request, const char *name) {
                                PROFILE_NAME_MAX);
 }
 
-void request_answer_check(Request *request) {
+void request_begin_check(Request *request) {
         _cleanup_(profile_free_cleanup) Profile *profile = NULL;
         _cleanup_free_ char *problem = NULL;
+        uint64_t now = clock_now(CLOCK_BOOTTIME), begun = clock_now(CLOCK_PROCESS_CPUTIME_ID);
         int r = broker_load_profile(request->broker, request->profile_name, &profile, &problem);
 
-        if (r == PROFILE_MISSING)
+        if (r == PROFILE_MISSING) {
                 request_refuse_missing(request, request->profile_name);
-        else if (r < 0 || (r == PROFILE_BAD && !problem))
-                request_fail(request, r < 0 ? r : -ENOMEM);
+                return;
+        }
+        if (r == PROFILE_BAD && !problem)
+                r = -ENOMEM;
+        if (r >= 0)
+                r = checks_begin(request->broker->checks, request->id, request->profile_name,
+                                 profile, problem, request->uid);
+        quota_charge_check(request->broker->quota, request->uid, now,
+                           clock_now(CLOCK_PROCESS_CPUTIME_ID) - begun);
+        if (r < 0)
+                request_fail(request, r);
         else
-                request_answer(
-                        request,
-                        &(Answer){.kind = request->kind, .profile = profile, .problem = problem});
+                request->state = REQUEST_CHECKING;
+}
+
+void request_on_check(Broker *broker, uint64_t id, const Findings *findings) {
+        for (Request *request = broker->requests; request; request = request->next)
+                if (request->id == id) {
+                        request_answer(request,
+                                       &(Answer){.kind = request->kind, .findings = findings});
+                        return;
+                }
 }
 
 Renewal *request_find_window(Request *request) {
@@ -132,36 +164,23 @@ Renewal *request_find_window(Request *request) {
         return renewal;
 }
 
-void request_log(const Request *request, int priority, const char *message_id, const char *text) {
-        const Renewal *renewal = broker_find(request->broker, request->window_id);
-        const Profile *profile = renewal ? renewal->profile : request->profile;
-        char uid[12];
-        const char *const fields[] = {
-                "POSTERN_PROFILE",
-                profile ? profile->name : NULL,
-                "POSTERN_WINDOW",
-                renewal ? renewal->id : NULL,
-                "POSTERN_UID",
-                uid,
-                "POSTERN_ACTION",
-                authority_action_to_string(request->action),
-                NULL,
-        };
-
-        (void) snprintf(uid, sizeof(uid), "%" PRIu32, (uint32_t) request->uid);
-        log_event(priority, message_id, fields, "uid %s, %s, profile %s: %s", uid,
-                  authority_action_to_string(request->action), profile ? profile->name : "", text);
-}
-
 /* Makes the request and gives it its place; NULL: the call has been answered. */
 static Request *request_new(Broker *broker, Call *call, const Caller *caller, RequestKind kind) {
         Request *request, **end = &broker->requests;
-        unsigned n_unknown = 0;
+        unsigned n_unknown = 0, n_unknown_all = 0;
+        uid_t uid;
         int r;
 
+        if (!caller->sender) { /* no bus lets such a call through */
+                broker->observer.answer(call, &(Answer){.kind = kind, .outcome = -EACCES},
+                                        broker->observer_data);
+                return NULL;
+        }
         for (; *end; end = &(*end)->next)
-                n_unknown += (*end)->state == REQUEST_KNOWING &&
-                             strcmp((*end)->sender, caller->sender) == 0;
+                if ((*end)->state == REQUEST_KNOWING) {
+                        n_unknown_all++;
+                        n_unknown += strcmp((*end)->sender, caller->sender) == 0;
+                }
 
         request = calloc(1, sizeof(*request));
         if (!request) {
@@ -189,7 +208,8 @@ static Request *request_new(Broker *broker, Call *call, const Caller *caller, Re
                 return NULL;
         }
 
-        r = peer_hold(broker->peers, caller->sender);
+        r = n_unknown_all < BROKER_CALLS_UNKNOWN_ALL ? peer_hold(broker->peers, caller->sender)
+                                                     : -EUSERS;
         if (r >= 0) {
                 request->sender = strdup(caller->sender);
                 if (!request->sender) {
@@ -208,6 +228,10 @@ static Request *request_new(Broker *broker, Call *call, const Caller *caller, Re
                 return NULL;
         }
 
+        /* before anything is done for it that costs more than a refusal */
+        uid = peer_get_uid(broker->peers, request->sender);
+        if (uid != UID_NOBODY_KNOWN && !request_take_place(request, uid))
+                return NULL;
         return request;
 }
 
@@ -220,9 +244,10 @@ static void request_start(Request *request) {
                 request->state = REQUEST_KNOWING;
 }
 
-/* Freezes the profile. False: the call has been answered. */
-static bool request_take_profile(Request *request, const char *name) {
+/* False: the call has been answered. */
+static bool request_take_profile(Request *request) {
         _cleanup_free_ char *problem = NULL;
+        const char *name = request->profile_name;
         int r = broker_load_profile(request->broker, name, &request->profile, &problem);
 
         if (r == PROFILE_OK)
@@ -247,27 +272,43 @@ void request_window(Broker *broker, Call *call, const Caller *caller, RequestKin
 
         if (flags & ~(uint64_t) BROKER_FLAGS_KNOWN) {
                 request_refuse(request, OUTCOME_BAD_FLAGS,
-                               "The only flag is 1 (close the window when its holder leaves the "
+                               "The only flag is 1 (close the window when this caller leaves the "
                                "bus); pass 0 or 1.");
                 return;
         }
-        if (!request_take_profile(request, name))
+        if (!profile_name_is_valid(name)) {
+                request_refuse_missing(request, name);
                 return;
-        if (duration_usec == 0)
-                duration_usec = request->profile->default_duration_usec;
-        else if (duration_usec < REQUEST_DURATION_MIN_USEC ||
-                 duration_usec > request->profile->max_duration_usec) {
-                request_refuse(request, OUTCOME_BAD_DURATION,
-                               "The duration is in microseconds: %" PRIu64 " to %" PRIu64
-                               " with profile %s, or 0 for its default.",
-                               REQUEST_DURATION_MIN_USEC, request->profile->max_duration_usec,
-                               name);
+        }
+        request->profile_name = strdup(name);
+        if (!request->profile_name) {
+                request_fail(request, -ENOMEM);
                 return;
         }
         request->duration_usec = duration_usec;
         request->flags = flags;
 
         request_start(request);
+}
+
+bool request_freeze(Request *request) {
+        if (!request_take_profile(request))
+                return false;
+
+        if (request->duration_usec == 0)
+                request->duration_usec = request->profile->default_duration_usec;
+        else if (request->duration_usec < REQUEST_DURATION_MIN_USEC ||
+                 request->duration_usec > request->profile->max_duration_usec) {
+                request_refuse(request, OUTCOME_BAD_DURATION,
+                               "The duration with profile %s may be 1 s to %" PRIu64
+                               " s (in the call: microseconds, 1000000 to %" PRIu64
+                               "), or 0 for its default.",
+                               request->profile->name,
+                               request->profile->max_duration_usec / 1000000,
+                               request->profile->max_duration_usec);
+                return false;
+        }
+        return true;
 }
 
 void request_about_window(Broker *broker, Call *call, const Caller *caller, RequestKind kind,
@@ -302,7 +343,7 @@ static void request_on_refused(Request *request, AuthorityAnswer answer) {
         switch (answer) {
         case AUTHORITY_GRANTED: /* not here */
         case AUTHORITY_REFUSED:
-                request_log(request, LOG_NOTICE, MESSAGE_REFUSED, "polkit refused");
+                request_log_refused(request, LOG_NOTICE, "polkit refused");
                 request_refuse(request, OUTCOME_NOT_AUTHORIZED,
                                "polkit refused %s. An administrator can allow it%s by a rule in "
                                "/etc/polkit-1/rules.d; see polkit(8).",
@@ -312,8 +353,24 @@ static void request_on_refused(Request *request, AuthorityAnswer answer) {
                                        : "");
                 return;
         case AUTHORITY_CHALLENGE:
-                request_log(request, LOG_NOTICE, MESSAGE_REFUSED,
-                            "polkit wants a person to be asked, and the call allows no prompt");
+                if (request->interactive) {
+                        request_log_refused(
+                                request, LOG_NOTICE,
+                                "polkit wants a person to be asked, and has no agent to do so");
+                        request_refuse(request, OUTCOME_NOT_AUTHORIZED,
+                                       "%s needs an administrator's password, and no agent of "
+                                       "polkit is there to ask for it: call from a desktop "
+                                       "session, or as root%s.",
+                                       action,
+                                       request->action == ACTION_REQUEST_WINDOW
+                                               ? ", or have an administrator add you to the group "
+                                                 "postern"
+                                               : "");
+                        return;
+                }
+                request_log_refused(
+                        request, LOG_NOTICE,
+                        "polkit wants a person to be asked, and the call allows no prompt");
                 request_refuse(request, OUTCOME_INTERACTION_REQUIRED,
                                "%s needs an administrator's password, and the call allows no "
                                "prompt: allow interactive authorisation in it%s.",
@@ -323,14 +380,14 @@ static void request_on_refused(Request *request, AuthorityAnswer answer) {
                                        : "");
                 return;
         case AUTHORITY_FAILED:
-                request_log(request, LOG_WARNING, MESSAGE_REFUSED, "polkit could not be asked");
+                request_log_refused(request, LOG_WARNING, "polkit could not be asked");
                 request_refuse(request, OUTCOME_NOT_AUTHORIZED,
                                "polkit could not be asked about %s, so it is refused. See whether "
                                "polkitd runs: systemctl status polkit.",
                                action);
                 return;
         case AUTHORITY_SILENT:
-                request_log(request, LOG_WARNING, MESSAGE_REFUSED, "polkit gave no answer");
+                request_log_refused(request, LOG_WARNING, "polkit gave no answer");
                 request_refuse(request, OUTCOME_NOT_AUTHORIZED,
                                "polkit gave no answer about %s within %i s, so it is refused. Ask "
                                "again, and answer the prompt if there is one; otherwise see "
@@ -340,32 +397,87 @@ static void request_on_refused(Request *request, AuthorityAnswer answer) {
         }
 }
 
-static Request *request_find_id(const Broker *broker, uint64_t id) {
+Request *request_find_question(const Broker *broker, uint64_t question) {
         for (Request *request = broker->requests; request; request = request->next)
-                if (request->id == id)
+                if (request->state == REQUEST_ASKING && request->question == question)
                         return request;
         return NULL;
 }
 
-void request_on_authority(Broker *broker, uint64_t question, AuthorityAnswer answer) {
-        Request *request = request_find_id(broker, question);
+static PromptEnd request_judge_prompt(AuthorityAnswer answer) {
+        switch (answer) {
+        case AUTHORITY_REFUSED:
+                return PROMPT_DISMISSED;
+        case AUTHORITY_CHALLENGE:
+                return PROMPT_NOT_SHOWN;
+        case AUTHORITY_GRANTED:
+        case AUTHORITY_FAILED:
+        case AUTHORITY_SILENT:
+                return PROMPT_OVER;
+        }
+        return PROMPT_OVER;
+}
 
-        if (!request || request->state != REQUEST_ASKING)
+static void request_settle(Request *request) {
+        if (request->answer == AUTHORITY_GRANTED)
+                request_on_granted(request);
+        else
+                request_on_refused(request, request->answer);
+}
+
+static void request_on_answer(Request *request, AuthorityAnswer answer) {
+        bool in_doubt = peer_is_in_doubt(request->broker->peers, request->sender);
+
+        /* polkit refuses who has just left, and that dismisses nothing */
+        request_end_question(request, in_doubt ? PROMPT_OVER : request_judge_prompt(answer));
+        request->answer = answer;
+
+        if (answer == AUTHORITY_GRANTED)
+                request_log(request, LOG_NOTICE, MESSAGE_GRANTED, "polkit said yes");
+        if (in_doubt)
+                request->state = REQUEST_DOUBTING;
+        else
+                request_settle(request);
+}
+
+/* polkit goes on with a question whose caller has left, until it comes to the cancellation. Were
+ * this not counted, somebody who asks and leaves could have more under way than the bus allows us,
+ * and nobody else could be asked about. */
+static void request_abandon_question(Request *request) {
+        Broker *broker = request->broker;
+        size_t i = 0;
+
+        authority_cancel(broker->authority, request->question);
+        if (!request->counted)
                 return;
-
+        while (broker->abandoned[i].question != 0) /* as many as may be counted */
+                i++;
+        broker->abandoned[i].question = request->question;
+        broker->abandoned[i].uid = request->uid;
         request->counted = false;
-        quota_question_done(broker->quota, request->uid);
+}
 
-        if (answer != AUTHORITY_GRANTED) {
-                request_on_refused(request, answer);
+static void request_settle_question(Broker *broker, uint64_t question) {
+        for (size_t i = 0; i < ELEMENTS(broker->abandoned); i++)
+                if (broker->abandoned[i].question == question) {
+                        quota_question_done(broker->quota, broker->abandoned[i].uid);
+                        broker->abandoned[i].question = 0;
+                        return;
+                }
+}
+
+void request_on_authority(Broker *broker, uint64_t question, AuthorityAnswer answer) {
+        Request *request = request_find_question(broker, question);
+
+        request_settle_question(broker, question);
+        if (request && answer == AUTHORITY_CHALLENGE && request->interactive &&
+            !request->prompting) {
+                request_prompt(request);
                 return;
         }
 
-        request_log(request, LOG_NOTICE, MESSAGE_GRANTED, "polkit said yes");
-        if (peer_is_in_doubt(broker->peers, request->sender))
-                request->state = REQUEST_DOUBTING;
-        else
-                request_on_granted(request);
+        while ((request = request_find_question(broker, question)))
+                request_on_answer(request, answer);
 }
 
 /* The first request of this caller in this state. Asked for again after each, as answering one may
@@ -379,17 +491,21 @@ static Request *request_find_caller(const Broker *broker, const char *name, Requ
 
 /* It has no caller any more: what is answered reaches nobody, but ends here as well. */
 static void request_lose_caller(Request *request) {
-        if (request->state == REQUEST_ASKING) {
-                authority_cancel(request->broker->authority, request->id);
-                request_log(request, LOG_NOTICE, MESSAGE_REFUSED,
-                            "the caller left before the answer");
-        }
+        if (request->state == REQUEST_ASKING)
+                request_abandon_question(request);
+        if (request->state == REQUEST_ASKING ||
+            (request->state == REQUEST_DOUBTING && request->answer != AUTHORITY_GRANTED))
+                request_log_refused(request, LOG_NOTICE, "the caller left before the answer");
+        else if (request->state == REQUEST_DOUBTING)
+                request_log_refused(
+                        request, LOG_NOTICE,
+                        "the caller had left when the answer came, so nothing was opened");
         request_refuse(request, OUTCOME_CANCELED, "The caller has left.");
 }
 
 static void request_on_peer_gone(Broker *broker, const char *name) {
-        static const RequestState states[] = {REQUEST_KNOWING, REQUEST_ASKING, REQUEST_DOUBTING,
-                                              REQUEST_QUEUED, REQUEST_WAITING};
+        static const RequestState states[] = {REQUEST_KNOWING,  REQUEST_CHECKING, REQUEST_ASKING,
+                                              REQUEST_DOUBTING, REQUEST_QUEUED,   REQUEST_WAITING};
         Request *request;
 
         for (size_t i = 0; i < ELEMENTS(states); i++)
@@ -413,7 +529,7 @@ void request_on_peer(Broker *broker, const char *name, PeerNews news) {
                 return;
         case PEER_STAYS:
                 while ((request = request_find_caller(broker, name, REQUEST_DOUBTING)))
-                        request_on_granted(request);
+                        request_settle(request);
                 return;
         case PEER_GONE:
                 request_on_peer_gone(broker, name);
@@ -460,7 +576,7 @@ static Request *request_find_windowless(const Broker *broker) {
 
 static void request_stop(Request *request) {
         if (request->state == REQUEST_ASKING)
-                authority_cancel(request->broker->authority, request->id);
+                authority_cancel(request->broker->authority, request->question);
         request_refuse(request, OUTCOME_STOPPED, "The service is ending; ask again.");
 }
 
