@@ -107,6 +107,26 @@ static void defaults(void **state) {
         assert_true(strlen(profile->version) > 10);
 }
 
+static void unit(void **state) {
+        _cleanup_(profile_free_cleanup) Profile *profile =
+                assert_good("[Renewal]\nExec=/bin/true\n[Window]\nPorts=80/tcp\n");
+        static const char *const names[] = {"certbot.service", "a@.b.service", "x@y@z.service",
+                                            "a-b_c:d.e@f\\x2dg.service", "1.service"};
+
+        assert_null(profile->unit);
+        for (size_t i = 0; i < ELEMENTS(names); i++) {
+                _cleanup_(profile_free_cleanup) Profile *with_unit = NULL;
+                char text[256];
+
+                (void) snprintf(text, sizeof(text), "[Renewal]\nUnit=%s\n[Window]\nPorts=none\n",
+                                names[i]);
+                with_unit = assert_good(text);
+                assert_string_equal(with_unit->unit, names[i]);
+                assert_null(with_unit->exec);
+                assert_string_equal(with_unit->user, "root");
+        }
+}
+
 /* The example that the documentation gives, with everything that may be empty left empty. */
 static void everything(void **state) {
         _cleanup_(profile_free_cleanup) Profile *profile = assert_good(
@@ -170,6 +190,25 @@ static void everything(void **state) {
         assert_int_equal(profile->gate, GATE_NFTABLES);
         assert_int_equal(profile->precedence, PRECEDENCE_FIRST);
         assert_string_equal(profile->chain, "inet filter input");
+        assert_false(profile->reach_renewal);
+        assert_false(profile->open_on_challenge);
+        assert_null(profile->challenge_directory);
+}
+
+static void reach_renewal(void **state) {
+        _cleanup_(profile_free_cleanup) Profile *profile =
+                assert_good(GOOD "[Window]\nReach=renewal\n");
+
+        assert_true(profile->reach_renewal);
+}
+
+static void open_on_challenge(void **state) {
+        _cleanup_(profile_free_cleanup) Profile *profile =
+                assert_good(GOOD "[Window]\nOpenOn=challenge\n"
+                                 "ChallengeDirectory=/var/www/.well-known/acme-challenge\n");
+
+        assert_true(profile->open_on_challenge);
+        assert_string_equal(profile->challenge_directory, "/var/www/.well-known/acme-challenge");
 }
 
 static void optional_and_empty(void **state) {
@@ -246,6 +285,34 @@ static void backslash_at_the_end(void **state) {
                 assert_good("[Renewal]\nExec=/a b\\\\\n[Window]\nPorts=80/tcp\n# end \\\n");
 
         assert_string_equal(profile->exec[1], "b\\");
+}
+
+static void gate_command(void **state) {
+        _cleanup_(profile_free_cleanup) Profile *profile =
+                assert_good(GOOD "[Gate]\nType=command\nOpenCommand=/sbin/cloud open 'a b' $x\n"
+                                 "CloseCommand=/sbin/cloud close\nChain=inet filter input\n"
+                                 "Precedence=first");
+
+        assert_int_equal(profile->gate, GATE_COMMAND);
+        assert_string_equal(profile->open_command[0], "/sbin/cloud");
+        assert_string_equal(profile->open_command[1], "open");
+        assert_string_equal(profile->open_command[2], "a b");
+        assert_string_equal(profile->open_command[3], "$x");
+        assert_null(profile->open_command[4]);
+        assert_string_equal(profile->close_command[1], "close");
+        assert_null(profile->close_command[2]);
+        assert_string_equal(profile->chain, "inet filter input");
+        assert_null(profile->zone);
+}
+
+static void gate_command_without_ports(void **state) {
+        _cleanup_(profile_free_cleanup) Profile *profile = NULL;
+        _cleanup_free_ char *problem = NULL;
+
+        write_profile("a.conf", "[Renewal]\nExec=/bin/true\n[Window]\nPorts=none\n[Gate]\n"
+                                "Type=command\nOpenCommand=/a\nCloseCommand=/a\n");
+        assert_int_equal(load("a", &profile, &problem), PROFILE_BAD);
+        assert_contains(problem, "6: Type= is command, which has nothing to open");
 }
 
 /* One bad profile disables no other. */
@@ -340,23 +407,57 @@ static void strings(void **state) {
         assert_string_equal(gate_type_to_string(GATE_NONE), "none");
 }
 
+/* Of what decides where the commands open, and of nothing else. */
+static void gate_digest(void **state) {
+        static char root[] = "root", web[] = "web", opens[] = "/bin/open", a[] = "a",
+                    both[] = "/bin/opena", closes[] = "/bin/close", variable[] = "K=a";
+        static char *words[] = {opens, a, NULL}, *joined[] = {both, NULL}, *none[] = {NULL},
+                    *close[] = {closes, NULL}, *variables[] = {variable, NULL};
+        const Profile profiles[] = {
+                {.user = root, .open_command = words, .environment = none},
+                {.user = web, .open_command = words, .environment = none},
+                {.user = root, .open_command = joined, .environment = none},
+                {.user = root, .open_command = words, .environment = variables},
+                {.user = root, .open_command = words, .environment = words},
+                {.user = root, .open_command = none, .environment = words},
+                {.user = root, .open_command = NULL, .environment = none},
+        };
+        Profile same = profiles[0];
+
+        same.close_command = close;
+        same.n_ports = 1;
+        assert_true(profile_gate_digest(&same) == profile_gate_digest(&profiles[0]));
+        for (size_t i = 0; i < ELEMENTS(profiles); i++) {
+                assert_true(profile_gate_digest(&profiles[i]) <= INT64_MAX / 2);
+                for (size_t k = 0; k < i; k++)
+                        assert_true(profile_gate_digest(&profiles[i]) !=
+                                    profile_gate_digest(&profiles[k]));
+        }
+}
+
 int main(void) {
 #define TEST(function) cmocka_unit_test_setup_teardown(function, set_up, remove_config_dir)
         const struct CMUnitTest tests[] = {
                 TEST(names),
                 TEST(arguments),
                 TEST(defaults),
+                TEST(unit),
                 TEST(everything),
+                TEST(reach_renewal),
+                TEST(open_on_challenge),
                 TEST(optional_and_empty),
                 TEST(sections_in_any_order),
                 TEST(ports_none_with_any_gate),
                 TEST(durations),
                 TEST(backslash_at_the_end),
+                TEST(gate_command),
+                TEST(gate_command_without_ports),
                 TEST(neighbours),
                 TEST(frozen_and_afresh),
                 TEST(lists),
                 TEST(lists_of_nothing),
                 cmocka_unit_test(strings),
+                cmocka_unit_test(gate_digest),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

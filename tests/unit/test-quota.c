@@ -15,8 +15,9 @@ enum {
         SECOND = 1000 * 1000,
 };
 
-#define HOUR  (3600ULL * SECOND)
-#define START (10 * HOUR)
+#define MINUTE (60ULL * SECOND)
+#define HOUR   (60 * MINUTE)
+#define START  (10 * HOUR)
 
 static int setup(void **state) {
         Quota *quota;
@@ -244,6 +245,69 @@ static void test_memory_is_bounded(void **state) {
         assert_true(mallinfo2().uordblks <= after_first + 64 * 1024);
 }
 
+/* What was read goes on where it was left, in another life. */
+static void test_history_over_a_restart(void **state) {
+        Quota *quota = *state, *next;
+        QuotaHistory history;
+        uint64_t retry_at = 0;
+
+        quota_get_history(quota, "web", &history);
+        assert_int_equal(history.n_times, 0);
+
+        for (unsigned i = 0; i < 3; i++)
+                assert_int_equal(
+                        open_once(quota, "web", 3, HOUR, START + i * 60ULL * SECOND, &retry_at),
+                        QUOTA_OK);
+        quota_get_history(quota, "web", &history);
+        assert_int_equal(history.interval_usec, HOUR);
+        assert_int_equal(history.n_times, 3);
+        assert_int_equal(history.times[0], START);
+        assert_int_equal(history.times[2], START + 120ULL * SECOND);
+
+        assert_int_equal(quota_new(&next), 0);
+        assert_int_equal(quota_set_history(next, "web", &history, START + 200ULL * SECOND), 0);
+        assert_int_equal(open_once(next, "web", 3, HOUR, START + 200ULL * SECOND, &retry_at),
+                         QUOTA_RATE_LIMITED);
+        assert_int_equal(retry_at, START + HOUR);
+        assert_int_equal(open_once(next, "web", 3, HOUR, START + HOUR, &retry_at), QUOTA_OK);
+        quota_free(next);
+}
+
+/* A time that is still to come cannot be of this boot: believed, it would lock the profile. */
+static void test_history_of_the_future(void **state) {
+        Quota *quota = *state;
+        QuotaHistory history = {
+                .interval_usec = HOUR, .n_times = 3, .times = {START, START + 1, UINT64_MAX / 4}};
+        uint64_t retry_at = 0;
+
+        assert_int_equal(quota_set_history(quota, "web", &history, START), 0);
+        quota_get_history(quota, "web", &history);
+        assert_int_equal(history.n_times, 1);
+        assert_int_equal(history.times[0], START);
+
+        history = (QuotaHistory){.interval_usec = HOUR, .n_times = 1, .times = {START + 1}};
+        assert_int_equal(quota_set_history(quota, "mail", &history, START), 0);
+        assert_int_equal(open_once(quota, "mail", 1, HOUR, START, &retry_at), QUOTA_OK);
+}
+
+/* The hundred newest are kept, and the hundredth is the one that counts. */
+static void test_history_is_full(void **state) {
+        Quota *quota = *state;
+        QuotaHistory history;
+        uint64_t retry_at = 0;
+
+        for (unsigned i = 0; i < QUOTA_HISTORY_MAX; i++)
+                assert_int_equal(open_once(quota, "web", 100, HOUR, START + i, &retry_at),
+                                 QUOTA_OK);
+        assert_int_equal(open_once(quota, "web", 100, HOUR, START + 200, &retry_at),
+                         QUOTA_RATE_LIMITED);
+        assert_int_equal(open_once(quota, "web", 100, HOUR, START + HOUR, &retry_at), QUOTA_OK);
+        quota_get_history(quota, "web", &history);
+        assert_int_equal(history.n_times, QUOTA_HISTORY_MAX);
+        assert_int_equal(history.times[0], START + 1);
+        assert_int_equal(history.times[QUOTA_HISTORY_MAX - 1], START + HOUR);
+}
+
 static void test_checks(void **state) {
         Quota *quota = *state;
         uint64_t retry_at = 0;
@@ -264,6 +328,17 @@ static void test_checks(void **state) {
         assert_int_equal(quota_check(quota, 1000, retry_at - 1, &retry_at), QUOTA_RATE_LIMITED);
         assert_int_equal(quota_check(quota, 1000, retry_at, &retry_at), QUOTA_OK);
         assert_int_equal(quota_check(quota, 2000, retry_at, &retry_at), QUOTA_OK);
+
+        /* one that took long is paid for in time, by whom it was for */
+        assert_int_equal(quota_check(quota, 1000, START + MINUTE, &retry_at), QUOTA_OK);
+        quota_charge_check(quota, 1000, START + MINUTE, 1000);
+        assert_int_equal(quota_check(quota, 1000, START + MINUTE, &retry_at), QUOTA_OK);
+        quota_charge_check(quota, 1000, START + MINUTE, 3 * SECOND);
+        assert_int_equal(quota_check(quota, 1000, START + MINUTE, &retry_at), QUOTA_RATE_LIMITED);
+        assert_true(retry_at > START + MINUTE + 45 * SECOND && retry_at < START + 2 * MINUTE);
+        assert_int_equal(quota_check(quota, 1000, retry_at, &retry_at), QUOTA_OK);
+        quota_charge_check(quota, 1001, START + MINUTE, 3 * SECOND);
+        assert_int_equal(quota_check(quota, 1001, START + MINUTE, &retry_at), QUOTA_OK);
 
         /* and it never becomes more */
         for (uint64_t now = START + HOUR; now < START + 2 * HOUR; now += HOUR / 2) {
@@ -289,6 +364,9 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_refused_by_a_cap, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_any_interval, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_memory_is_bounded, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_history_over_a_restart, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_history_of_the_future, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_history_is_full, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_checks, setup, teardown),
         };
 

@@ -12,6 +12,7 @@
 #include <poll.h>
 #include <postern/cleanup.h>
 #include <postern/run-cgroup.h>
+#include <postern/run-output.h>
 #include <postern/runner.h>
 #include <signal.h>
 #include <sys/stat.h>
@@ -121,7 +122,7 @@ static void on_event(const char *window_id, const RunnerEvent *event, void *user
         case RUNNER_ENDED:
                 fixture->exit_status = event->exit_status;
                 snprintf(fixture->serial_after, sizeof(fixture->serial_after), "%s",
-                         event->serial_after);
+                         event->after->serial);
                 break;
         case RUNNER_LOST:
                 snprintf(fixture->problem, sizeof(fixture->problem), "%s", event->problem);
@@ -141,8 +142,8 @@ static int setup(void **state) {
         make_config_dir("/tmp");
         fixture->n_open = count_open();
         assert_true(sd_event_new(&fixture->event) >= 0);
-        assert_int_equal(runner_new(&fixture->runner, fixture->event, helper_path, config_dir, true,
-                                    on_event, fixture),
+        assert_int_equal(runner_new(&fixture->runner, fixture->event, helper_path, config_dir,
+                                    config_dir, true, on_event, fixture),
                          0);
         *state = fixture;
         return 0;
@@ -305,7 +306,7 @@ static void no_helper(void **state) {
 
         load_profile(fixture, "/bin/true");
         assert_int_equal(runner_new(&runner, fixture->event, "/nonexistent/helper", config_dir,
-                                    true, on_event, fixture),
+                                    config_dir, true, on_event, fixture),
                          0);
         assert_int_equal(run_start(runner, WINDOW, fixture->profile, &run), -ENOENT);
         assert_null(run);
@@ -571,6 +572,9 @@ static void mad_helper(void **state) {
                 {"s.send(b'ready\\ncgroup=/\\nlegacy=\\n')", "ended without an answer", true},
                 {"s.send(b'ready\\ncgroup=/../postern-" WINDOW "\\n')", "ended without", true},
                 {"s.send(b'hello\\n'); signal.pause()", "another version", false},
+                {"s.send(b'ended\\n')", "another version", false},
+                {"s.send(b'ended\\nstatus=256\\n')", "another version", false},
+                {"s.send(b'ended\\nstatus=-1\\n')", "another version", false},
         };
 
         for (size_t i = 0; i < ELEMENTS(table); i++) {
@@ -586,8 +590,8 @@ static void mad_helper(void **state) {
                          "%s\n",
                          table[i].says);
                 assert_int_equal(runner_new(&runner, fixture->event,
-                                            program("/usr/bin/python3", text), config_dir, true,
-                                            on_event, fixture),
+                                            program("/usr/bin/python3", text), config_dir,
+                                            config_dir, true, on_event, fixture),
                                  0);
                 assert_int_equal(run_start(runner, WINDOW, fixture->profile, &fixture->run), 0);
                 /* so that all it said and its end are there at once */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 
 /*
- * Long lives at random: what exploring shortens (long jams, many challenges, an hour of them) is
- * walked here, against the same books. POSTERN_SEED and POSTERN_EVENTS repeat or lengthen a walk.
+ * Long lives at random: what exploring shortens (many challenges, an hour of them) is walked here,
+ * against the same books. POSTERN_SEED and POSTERN_EVENTS repeat or lengthen a walk.
  */
 
 #include "window-world.h"
@@ -68,7 +68,7 @@ static WindowEvent random_event(const World *world, uint64_t *seed) {
         else if (world->owes == OWES_OPEN)
                 event.type = random_below(seed, 256) ? EVENT_DOOR_OPENED : EVENT_DOOR_REFUSED;
         else if (world->owes == OWES_SHUT)
-                event.type = random_below(seed, 4) ? EVENT_DOOR_SHUT : EVENT_DOOR_SHUT_FAILED;
+                event.type = EVENT_DOOR_SHUT;
         else if (world->run_alive && world->run_stopped)
                 event.type = random_below(seed, 2) ? EVENT_RUN_ENDED : EVENT_RUN_LOST;
         else if (world->run_alive && !world->run_ready)

@@ -71,7 +71,7 @@ static void test_renewal(void **state) {
                          EFFECT_OPEN_DOOR | EFFECT_CHANGED);
         assert_true(window.deadline == START + SECOND + (uint64_t) DURATION);
         assert_int_equal(window.state, WINDOW_OPENING);
-        assert_true(window_wakeup(&window) == START + (uint64_t) WINDOW_OPENING_LIMIT_USEC);
+        assert_true(window_wakeup(&window) == START + SECOND + (uint64_t) WINDOW_DOOR_LIMIT_USEC);
 
         assert_int_equal(tell(&window, EVENT_DOOR_OPENED, START + 2 * SECOND),
                          EFFECT_GO | EFFECT_ANNOUNCE_OPEN | EFFECT_CHANGED);
@@ -157,6 +157,14 @@ static void test_opened_too_late(void **state) {
         assert_int_equal(window.result, RESULT_TIMEOUT);
         assert_true(window.opened_at == 0);
         assert_false(window.announced_open);
+
+        /* It took all the time there was, and says so: nothing was still running. */
+        window_init(&window, true, false, SECOND);
+        tell(&window, EVENT_BEGIN, START);
+        tell(&window, EVENT_RUN_READY, START);
+        assert_int_equal(tell(&window, EVENT_DOOR_REFUSED, window.deadline),
+                         EFFECT_STOP_RUN | EFFECT_CHANGED);
+        assert_int_equal(window.result, RESULT_GATE_FAILED);
 }
 
 static void test_opening_limit(void **state) {
@@ -172,13 +180,12 @@ static void test_opening_limit(void **state) {
         tell(&window, EVENT_BEGIN, START);
         tell(&window, EVENT_RUN_READY, START + SECOND);
         assert_int_equal(tell(&window, EVENT_TICK, window_wakeup(&window)),
-                         EFFECT_STOP_RUN | EFFECT_CHANGED);
+                         EFFECT_SHUT_DOOR | EFFECT_STOP_RUN | EFFECT_CHANGED);
         assert_int_equal(window.result, RESULT_GATE_FAILED);
 
-        /* The door is on its way still, and shut as soon as it is there. */
-        assert_int_equal(tell(&window, EVENT_RUN_LOST, START + 40 * SECOND), 0);
-        assert_int_equal(tell(&window, EVENT_DOOR_OPENED, START + 41 * SECOND), EFFECT_SHUT_DOOR);
-        assert_int_equal(tell(&window, EVENT_DOOR_SHUT, START + 42 * SECOND),
+        /* The door was on its way still, and is not waited for. */
+        assert_int_equal(tell(&window, EVENT_RUN_LOST, START + 100 * SECOND), 0);
+        assert_int_equal(tell(&window, EVENT_DOOR_SHUT, START + 101 * SECOND),
                          EFFECT_ANNOUNCE_CLOSED | EFFECT_CHANGED);
 }
 
@@ -213,37 +220,41 @@ static void test_never_ran(void **state) {
         assert_int_equal(tell(&window, EVENT_BEGIN, START), 0);
 }
 
-static void test_shut_is_tried_again(void **state) {
-        static const uint64_t delays[] = {100, 200, 400, 800, 1600, 3200, 6400, 10000, 10000};
-        uint64_t now = START;
-        Window window;
-
-        make_open(&window);
-        tell(&window, EVENT_STOP, now);
-        assert_int_equal(window.result, RESULT_STOPPED);
-        tell(&window, EVENT_RUN_LOST, now);
-
-        for (size_t i = 0; i < ELEMENTS(delays); i++) {
-                assert_int_equal(tell(&window, EVENT_DOOR_SHUT_FAILED, now), 0);
-                assert_int_equal(window.door, DOOR_STUCK);
-                assert_true(window_wakeup(&window) == now + delays[i] * MS);
-
-                now = window_wakeup(&window);
-                assert_int_equal(tell(&window, EVENT_TICK, now - 1), 0);
-                assert_int_equal(tell(&window, EVENT_TICK, now), EFFECT_SHUT_DOOR);
-        }
-
-        assert_int_equal(tell(&window, EVENT_DOOR_SHUT, now),
-                         EFFECT_ANNOUNCE_CLOSED | EFFECT_CHANGED);
-}
-
 static void test_door_lost(void **state) {
         Window window;
 
         make_open(&window);
-        assert_int_equal(tell(&window, EVENT_DOOR_LOST, START), EFFECT_STOP_RUN | EFFECT_CHANGED);
-        assert_int_equal(window.door, DOOR_SHUT);
+        assert_int_equal(tell(&window, EVENT_DOOR_LOST, START),
+                         EFFECT_SHUT_DOOR | EFFECT_STOP_RUN | EFFECT_CHANGED);
         assert_int_equal(window.result, RESULT_GATE_FAILED);
+
+        /* likewise before it is open */
+        window_init(&window, true, false, DURATION);
+        tell(&window, EVENT_BEGIN, START);
+        tell(&window, EVENT_RUN_READY, START);
+        assert_int_equal(tell(&window, EVENT_DOOR_LOST, START),
+                         EFFECT_SHUT_DOOR | EFFECT_STOP_RUN | EFFECT_CHANGED);
+        assert_int_equal(window.result, RESULT_GATE_FAILED);
+}
+
+/* What was opening answers as if nothing had happened. */
+static void test_canceled_while_opening(void **state) {
+        WindowEvent late = {.type = EVENT_DOOR_OPENED};
+        Window window;
+
+        window_init(&window, true, false, DURATION);
+        tell(&window, EVENT_BEGIN, START);
+        tell(&window, EVENT_RUN_READY, START);
+        late.step = window.door_step;
+        assert_int_equal(tell(&window, EVENT_CANCEL, START + SECOND),
+                         EFFECT_SHUT_DOOR | EFFECT_STOP_RUN | EFFECT_CHANGED);
+        assert_int_equal(window_step(&window, &late, START + SECOND, &window), 0);
+        assert_int_equal(window.door, DOOR_SHUTTING);
+        assert_false(window.announced_open);
+        tell(&window, EVENT_RUN_LOST, START + SECOND);
+        assert_int_equal(tell(&window, EVENT_DOOR_SHUT, START + 2 * SECOND),
+                         EFFECT_ANNOUNCE_CLOSED | EFFECT_CHANGED);
+        assert_int_equal(window.result, RESULT_CANCELED);
 }
 
 static void test_challenge(void **state) {
@@ -284,15 +295,6 @@ static void test_challenge_meets_moving_door(void **state) {
         assert_int_equal(tell(&window, EVENT_CHALLENGE_DONE, START), 0);
         assert_int_equal(tell(&window, EVENT_DOOR_OPENED, START),
                          EFFECT_SHUT_DOOR | EFFECT_CHANGED);
-
-        /* Not even a jam forgets it, and the next jam counts anew. */
-        tell(&window, EVENT_DOOR_SHUT_FAILED, START);
-        assert_int_equal(tell(&window, EVENT_CHALLENGE_PENDING, START), 0);
-        assert_int_equal(window.state, WINDOW_OPEN);
-        assert_int_equal(tell(&window, EVENT_TICK, window_wakeup(&window)), EFFECT_SHUT_DOOR);
-        assert_int_equal(tell(&window, EVENT_DOOR_SHUT, START + SECOND),
-                         EFFECT_OPEN_DOOR | EFFECT_CHANGED);
-        assert_true(window.retry_usec == WINDOW_RETRY_FIRST_USEC);
 
         /* A token that is there before the renewal goes. */
         window_init(&window, true, true, DURATION);
@@ -346,7 +348,7 @@ static void test_names(void **state) {
         assert_string_equal(window_result_to_string(ELEMENTS(results)), "?");
         assert_string_equal(window_event_to_string(EVENT_TICK), "tick");
         assert_string_equal(window_event_to_string(EVENT_BEGIN), "begin");
-        assert_string_equal(door_state_to_string(DOOR_STUCK), "stuck");
+        assert_string_equal(door_state_to_string(DOOR_SHUTTING), "shutting");
         assert_string_equal(run_state_to_string(RUN_GONE), "gone");
 }
 
@@ -360,8 +362,8 @@ int main(void) {
                 cmocka_unit_test(test_opening_limit),
                 cmocka_unit_test(test_refused),
                 cmocka_unit_test(test_never_ran),
-                cmocka_unit_test(test_shut_is_tried_again),
                 cmocka_unit_test(test_door_lost),
+                cmocka_unit_test(test_canceled_while_opening),
                 cmocka_unit_test(test_challenge),
                 cmocka_unit_test(test_challenge_meets_moving_door),
                 cmocka_unit_test(test_challenge_near_the_deadline),

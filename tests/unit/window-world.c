@@ -30,14 +30,13 @@ typedef struct Step {
 static void window_print(const char *label, const Window *window) {
         print_error("%s: %s door=%s run=%s result='%s' exit=%d has_door=%d on_challenge=%d "
                     "opening_until=%" PRIu64 " deadline=%" PRIu64 " opened_at=%" PRIu64
-                    " closed_at=%" PRIu64 " retry_at=%" PRIu64 " retry=%" PRIu64 " step=%" PRIu32
-                    " pending=%d\n",
+                    " closed_at=%" PRIu64 " step=%" PRIu32 " pending=%d\n",
                     label, window_state_to_string(window->state),
                     door_state_to_string(window->door), run_state_to_string(window->run),
                     window_result_to_string(window->result), window->exit_status, window->has_door,
                     window->on_challenge, window->opening_until, window->deadline,
-                    window->opened_at, window->closed_at, window->retry_at, window->retry_usec,
-                    window->door_step, window->challenge_pending);
+                    window->opened_at, window->closed_at, window->door_step,
+                    window->challenge_pending);
 }
 
 static void step_fail(const Step *step, const char *condition, int line) {
@@ -55,8 +54,7 @@ static bool window_equal(const Window *a, const Window *b) {
                a->has_door == b->has_door && a->on_challenge == b->on_challenge &&
                a->duration_usec == b->duration_usec && a->opening_until == b->opening_until &&
                a->deadline == b->deadline && a->opened_at == b->opened_at &&
-               a->closed_at == b->closed_at && a->retry_at == b->retry_at &&
-               a->retry_usec == b->retry_usec && a->door_step == b->door_step &&
+               a->closed_at == b->closed_at && a->door_step == b->door_step &&
                a->announced_open == b->announced_open &&
                a->challenge_pending == b->challenge_pending;
 }
@@ -67,8 +65,7 @@ static bool is_live(const Window *window) {
 }
 
 static bool is_answer(WindowEventType type) {
-        return type == EVENT_DOOR_OPENED || type == EVENT_DOOR_REFUSED || type == EVENT_DOOR_SHUT ||
-               type == EVENT_DOOR_SHUT_FAILED;
+        return type == EVENT_DOOR_OPENED || type == EVENT_DOOR_REFUSED || type == EVENT_DOOR_SHUT;
 }
 
 void world_init(World *world, bool has_door, bool on_challenge, uint64_t duration_usec) {
@@ -90,9 +87,14 @@ static bool world_deadline_passed(const World *world, uint64_t now) {
         return world->window.deadline != 0 && now >= world->window.deadline;
 }
 
+static uint64_t world_opening_until(const World *world) {
+        return world->run_ready ? world->ready_at + WINDOW_DOOR_LIMIT_USEC
+                                : world->begun_at + WINDOW_OPENING_LIMIT_USEC;
+}
+
 static bool world_limit_passed(const World *world, uint64_t now) {
         return world->window.state == WINDOW_OPENING && world->begun_at != 0 &&
-               now >= world->begun_at + WINDOW_OPENING_LIMIT_USEC;
+               now >= world_opening_until(world);
 }
 
 static bool world_is_due(const World *world, uint64_t now) {
@@ -109,6 +111,9 @@ static WindowResult world_expect_result(const World *world, const WindowEvent *e
         if (event->type == EVENT_RUN_LOST && world->run_alive)
                 return RESULT_RUN_FAILED;
 
+        if (event->type == EVENT_DOOR_REFUSED && world_is_answered(world, event))
+                return RESULT_GATE_FAILED;
+
         if (world_deadline_passed(world, now))
                 return RESULT_TIMEOUT;
 
@@ -121,11 +126,9 @@ static WindowResult world_expect_result(const World *world, const WindowEvent *e
         if (event->type == EVENT_STOP)
                 return RESULT_STOPPED;
 
-        if (event->type == EVENT_DOOR_REFUSED && world_is_answered(world, event))
-                return RESULT_GATE_FAILED;
-
-        if (event->type == EVENT_DOOR_LOST && world->door == WORLD_DOOR_OPEN &&
-            world->owes == OWES_NOTHING)
+        if (event->type == EVENT_DOOR_LOST &&
+            (world->owes == OWES_OPEN ||
+             (world->door == WORLD_DOOR_OPEN && world->owes == OWES_NOTHING)))
                 return RESULT_GATE_FAILED;
 
         return RESULT_NONE;
@@ -140,17 +143,16 @@ static void world_take_event(World *world, const WindowEvent *event, uint64_t no
                 world->run_alive = false;
 
         if (event->type == EVENT_RUN_READY && is_live(&world->window) && world->run_alive &&
-            !world_is_due(world, now))
+            !world_is_due(world, now)) {
+                if (!world->run_ready)
+                        world->ready_at = now;
                 world->run_ready = true;
+        }
 
         if (event->type == EVENT_CHALLENGE_PENDING)
                 world->challenge = true;
         if (event->type == EVENT_CHALLENGE_DONE)
                 world->challenge = false;
-
-        if (event->type == EVENT_DOOR_LOST && world->owes == OWES_NOTHING &&
-            world->door == WORLD_DOOR_OPEN && !world_is_due(world, now))
-                world->door = WORLD_DOOR_SHUT;
 
         if (!world_is_answered(world, event))
                 return;
@@ -158,8 +160,6 @@ static void world_take_event(World *world, const WindowEvent *event, uint64_t no
         world->owes = OWES_NOTHING;
         if (event->type == EVENT_DOOR_OPENED)
                 world->door = WORLD_DOOR_OPEN;
-        else if (event->type == EVENT_DOOR_SHUT_FAILED)
-                world->door = WORLD_DOOR_UNKNOWN;
         else
                 world->door = WORLD_DOOR_SHUT;
 }
@@ -174,8 +174,12 @@ static void world_take_effects(World *world, const Step *step) {
                             !!(effects & (EFFECT_SHUT_DOOR | EFFECT_OPEN_DOOR)));
 
         if (effects & EFFECT_SHUT_DOOR) {
-                CHECK(step, world->owes == OWES_NOTHING);
-                CHECK(step, world->door != WORLD_DOOR_SHUT);
+                /* One that is opening is shut when the window closes, and not before; also if it
+                 * answers in the moment when its time is up. */
+                if (is_live(window) || step->before->owes != OWES_OPEN) {
+                        CHECK(step, world->owes == OWES_NOTHING);
+                        CHECK(step, world->door != WORLD_DOOR_SHUT);
+                }
                 world->owes = OWES_SHUT;
         }
 
@@ -261,19 +265,9 @@ static void check_times(const Step *step) {
         else
                 CHECK(step, wakeup > step->now);
         if (after->state == WINDOW_OPENING && step->after->begun_at != 0)
-                CHECK(step, wakeup <= step->after->begun_at + WINDOW_OPENING_LIMIT_USEC);
+                CHECK(step, wakeup <= world_opening_until(step->after));
         if (is_live(after) && after->deadline != 0)
                 CHECK(step, wakeup <= after->deadline);
-
-        CHECK(step, (after->door == DOOR_STUCK) == (after->retry_at != WINDOW_NEVER));
-        CHECK(step, IMPLIES(after->door == DOOR_STUCK, wakeup <= after->retry_at));
-        CHECK(step, IMPLIES(after->door == DOOR_STUCK,
-                            after->retry_at - step->now <= WINDOW_RETRY_MAX_USEC));
-        CHECK(step, after->retry_usec >= WINDOW_RETRY_FIRST_USEC &&
-                            after->retry_usec <= WINDOW_RETRY_MAX_USEC);
-        /* One jam, one count of it. */
-        CHECK(step, IMPLIES(after->door == DOOR_SHUT || after->door == DOOR_OPEN,
-                            after->retry_usec == WINDOW_RETRY_FIRST_USEC));
 }
 
 static void check_door(const Step *step) {
@@ -285,7 +279,6 @@ static void check_door(const Step *step) {
         CHECK(step, (window->door == DOOR_OPENING) == (world->owes == OWES_OPEN));
         CHECK(step, (window->door == DOOR_SHUTTING) == (world->owes == OWES_SHUT));
         CHECK(step, (window->door == DOOR_OPEN) == (settled && world->door == WORLD_DOOR_OPEN));
-        CHECK(step, (window->door == DOOR_STUCK) == (settled && world->door == WORLD_DOOR_UNKNOWN));
         CHECK(step, (window->door == DOOR_SHUT) == (settled && world->door == WORLD_DOOR_SHUT));
 
         CHECK(step, IMPLIES(window->door != DOOR_SHUT, window->has_door && window->deadline != 0));
@@ -335,8 +328,7 @@ static void check_state(const Step *step) {
                 /* Something is still to come, and it has been asked for. */
                 CHECK(step, !run_over || !door_over);
                 CHECK(step, IMPLIES(world->run_alive, world->run_stopped));
-                CHECK(step,
-                      door_over || world->owes != OWES_NOTHING || window->retry_at != WINDOW_NEVER);
+                CHECK(step, door_over || world->owes != OWES_NOTHING);
                 break;
 
         case WINDOW_CLOSED:
@@ -412,17 +404,14 @@ unsigned world_step(World *world, const WindowEvent *event, uint64_t now) {
 }
 
 /* What this world says next without being waited for; EVENT_TICK: nothing. */
-static WindowEvent world_say(const World *world, WorldManner manner, unsigned *jams) {
+static WindowEvent world_say(const World *world, WorldManner manner) {
         WindowEvent event = {.type = EVENT_TICK, .step = world->window.door_step};
 
         if (world->begun_at == 0 && is_live(&world->window))
                 event.type = EVENT_BEGIN;
         else if (world->owes == OWES_OPEN)
-                event.type = manner == WORLD_JAMMED ? EVENT_DOOR_REFUSED : EVENT_DOOR_OPENED;
-        else if (world->owes == OWES_SHUT && manner == WORLD_JAMMED && *jams > 0) {
-                event.type = EVENT_DOOR_SHUT_FAILED;
-                (*jams)--;
-        } else if (world->owes == OWES_SHUT)
+                event.type = manner == WORLD_REFUSING ? EVENT_DOOR_REFUSED : EVENT_DOOR_OPENED;
+        else if (world->owes == OWES_SHUT)
                 event.type = EVENT_DOOR_SHUT;
         else if (world->run_alive && world->run_stopped)
                 event.type = EVENT_RUN_LOST;
@@ -439,11 +428,10 @@ static WindowEvent world_say(const World *world, WorldManner manner, unsigned *j
 
 unsigned world_run_to_end(const World *start, uint64_t now, WorldManner manner) {
         World world = *start;
-        unsigned jams = 11;
 
         for (unsigned steps = 1; steps < 200; steps++) {
                 uint64_t wakeup = window_wakeup(&world.window);
-                WindowEvent event = world_say(&world, manner, &jams);
+                WindowEvent event = world_say(&world, manner);
                 const Step step = {.before = start, .after = &world, .event = &event, .now = now};
                 bool late =
                         manner == WORLD_LATE && wakeup != WINDOW_NEVER && event.type != EVENT_BEGIN;

@@ -16,7 +16,6 @@
 typedef enum WorldDoor {
         WORLD_DOOR_SHUT,
         WORLD_DOOR_OPEN,
-        WORLD_DOOR_UNKNOWN, /* shutting failed */
 } WorldDoor;
 
 typedef enum WorldOwes {
@@ -31,6 +30,7 @@ typedef struct World {
         WorldDoor door;
         WorldOwes owes;
         uint64_t begun_at; /* 0 until EVENT_BEGIN */
+        uint64_t ready_at;
         bool run_alive;
         bool run_ready;
         bool run_going;   /* was told to go, once */
@@ -46,12 +46,12 @@ void world_init(World *world, bool has_door, bool on_challenge, uint64_t duratio
 unsigned world_step(World *world, const WindowEvent *event, uint64_t now);
 
 /* Would a fair world bring this window to its end? Steps until it is forgotten, at most so many
- * times; answers come promptly or only after time has run out, and a door may jam at first. */
+ * times; answers come promptly or only after time has run out, and a door may be refused. */
 typedef enum WorldManner {
         WORLD_PROMPT,   /* every answer at once; the renewal hangs */
         WORLD_RENEWING, /* every answer at once; the renewal ends well */
         WORLD_LATE,     /* answers only when nothing is left to wait for but them */
-        WORLD_JAMMED,   /* doors are refused, and shut at the twelfth attempt only */
+        WORLD_REFUSING, /* doors are refused */
         WORLD_MANNERS,
 } WorldManner;
 
