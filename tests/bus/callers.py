@@ -8,6 +8,7 @@ import pickle
 import select
 import signal
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 
 from bus import _last_thing_of_child, become
 from jeepney import (
@@ -15,6 +16,7 @@ from jeepney import (
     HeaderFields,
     MessageFlag,
     MessageType,
+    new_error,
     new_method_call,
     new_method_return,
     new_signal,
@@ -23,6 +25,7 @@ from jeepney.bus_messages import message_bus
 from jeepney.io.blocking import open_dbus_connection
 from testbed import MANAGER, NAME, PATH, BusError, wait_until
 
+MARK = "org.postern.test.End"
 WINDOW = "org.postern.Renewal1.Window"
 PROFILE = "org.postern.Renewal1.Profile"
 ERROR = "org.postern.Renewal1.Error."
@@ -45,13 +48,16 @@ class Call:
     """One method call by a process of its own. unique: its name on the bus."""
 
     def __init__(self, testbed, user: str, member: str, signature: str = "", *arguments, interface: str = MANAGER,
-                 path: str = PATH, interactive: bool = False, agent: bool = False) -> None:  # fmt: skip
-        """agent: the process is polkit's agent for itself as well, and never answers a prompt."""
+                 path: str = PATH, interactive: bool = False, agent: bool = False, person: str = "absent",
+                 copies: int = 1) -> None:  # fmt: skip
+        """agent: the process is polkit's agent for itself as well. person: what is done with a prompt:
+        "absent", "dismisses" or "knows" (the password). copies: how many times the call is made."""
         self._read, write = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
             with _last_thing_of_child():
                 os.close(self._read)
+                root = open_dbus_connection(testbed.bus.address) if person == "knows" else None
                 become(user)
                 with open_dbus_connection(testbed.bus.address) as connection:
                     if agent:
@@ -61,7 +67,7 @@ class Call:
                     )
                     if interactive:
                         message.header.flags |= MessageFlag.allow_interactive_authorization
-                    self._serve(connection, message, write)
+                    self._serve(connection, message, write, root, person, copies)
         os.close(write)
         self._buffer, self._events, self._waited = b"", [], False
         self.unique = self._wait_for("unique")
@@ -76,14 +82,22 @@ class Call:
         assert reply.header.message_type is MessageType.method_return, reply.body
 
     @staticmethod
-    def _serve(connection, message, write: int) -> None:
+    def _serve(connection, message, write: int, root, person: str, copies: int) -> None:
         def tell(kind, value) -> None:
             data = pickle.dumps((kind, value))
             os.write(write, len(data).to_bytes(4, "big") + data)
 
         tell("unique", connection.unique_name)
-        serial = next(connection.outgoing_serial)
-        connection.send(message, serial=serial)
+        serials = {next(connection.outgoing_serial) for _ in range(copies)}
+        waiting = sorted(serials)
+
+        def send(number: int) -> None:
+            for serial in waiting[:number]:
+                connection.send(message, serial=serial)
+            del waiting[:number]
+
+        # the bus allows 128 of a connection to be under way
+        send(100)
         while True:
             received = connection.receive()
             fields = {field.name: value for field, value in received.header.fields.items()}
@@ -91,7 +105,19 @@ class Call:
                 tell(fields["member"], received.body)
                 if fields["member"] == "CancelAuthentication":
                     connection.send(new_method_return(received))
-            elif fields.get("reply_serial") == serial:
+                elif person == "dismisses":
+                    connection.send(new_error(received, "org.freedesktop.PolicyKit1.Error.Cancelled"))
+                elif person == "knows":
+                    # what polkit's helper does, which is set-uid root, when the password was right
+                    cookie, identities = received.body[4:6]
+                    answer = (os.getuid(), cookie, identities[0])
+                    reply = root.send_and_get_reply(
+                        new_method_call(POLKIT, "AuthenticationAgentResponse2", "us(sa{sv})", answer)
+                    )
+                    assert reply.header.message_type is MessageType.method_return, reply.body
+                    connection.send(new_method_return(received))
+            elif fields.get("reply_serial") in serials:
+                send(1)
                 if received.header.message_type is MessageType.error:
                     tell("error", (fields["error_name"], received.body[0] if received.body else ""))
                 else:
@@ -126,6 +152,31 @@ class Call:
 
     def prompted(self) -> bool:
         return self._find("BeginAuthentication") is not None
+
+    def prompts(self) -> int:
+        while self._pump(0):
+            pass
+        return sum(kind == "BeginAuthentication" for kind, _ in self._events)
+
+    def results(self, number: int) -> list[tuple]:
+        """The values of so many replies."""
+        while len(found := [value for kind, value in self._events if kind == "reply"]) < number:
+            assert not self._find("error") and self._pump(30), f"{self._events} in 30 s"
+        return found
+
+    def outcomes(self, number: int) -> Counter:
+        """How often each answer came, of so many: "reply", or an error's name."""
+        while len(found := [(kind, value) for kind, value in self._events if kind in ("reply", "error")]) < number:
+            assert self._pump(30), f"{len(found)} of {number} answers in 30 s"
+        return Counter(kind if kind == "reply" else value[0] for kind, value in found)
+
+    def errors(self) -> list[BusError]:
+        """Those that have come so far."""
+        return [BusError(*value) for kind, value in self._events if kind == "error"]
+
+    def first_error(self) -> BusError:
+        """Of several answers, some of which may be replies and some not come."""
+        return BusError(*self._wait_for("error"))
 
     def answered(self) -> bool:
         while self._pump(0):
@@ -276,14 +327,18 @@ def monitor(testbed, rule: str):
     connection = open_dbus_connection(testbed.bus.address)
     address = DBusAddress("/org/freedesktop/DBus", bus_name="org.freedesktop.DBus",
                           interface="org.freedesktop.DBus.Monitoring")  # fmt: skip
-    connection.send_and_get_reply(new_method_call(address, "BecomeMonitor", "asu", ([rule], 0)))
+    connection.send_and_get_reply(new_method_call(address, "BecomeMonitor", "asu", ([rule, f"interface='{MARK}'"], 0)))
     seen: list[str] = []
 
     def members() -> list[str]:
-        with contextlib.suppress(TimeoutError):
+        # what the bus carried before this mark comes before it
+        with open_dbus_connection(testbed.bus.address) as other:
+            other.send(new_method_call(DBusAddress("/", NAME, MARK), "End"))
             while True:
-                message = connection.receive(timeout=0.01)
+                message = connection.receive(timeout=20)
                 fields = {field.name: value for field, value in message.header.fields.items()}
+                if fields.get("interface") == MARK:
+                    break
                 # becoming a monitor is itself told by a signal
                 if message.header.message_type is MessageType.method_call:
                     seen.append(fields["member"])

@@ -89,7 +89,9 @@ def test_policy_asks_for_an_administrator_each_time():
 
 def test_bus_policy_names_its_destination_and_type_everywhere():
     policy = ElementTree.parse(installed() / f"usr/share/dbus-1/system.d/{NAME}.conf")
-    for rule in policy.findall("policy[@context='default']/*"):
+    rules = policy.findall("policy[@context='default']/*")
+    assert {rule.tag for rule in rules} == {"allow", "deny"}
+    for rule in rules:
         assert rule.get("send_destination") == NAME
         assert rule.get("send_type") == ("method_call" if rule.tag == "allow" else "signal")
     assert {r.get("own") for r in policy.findall("policy/allow[@own]")} == {NAME}

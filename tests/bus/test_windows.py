@@ -21,7 +21,9 @@ from callers import (
     wait_no_window,
     windows,
 )
-from testbed import PATH, run, wait_until
+from certificates import make_certificate
+from process import processes
+from testbed import PATH, wait_until
 
 
 @pytest.fixture
@@ -55,16 +57,7 @@ def wait_running(host, times: int = 1) -> None:
 
 
 def processes_of(name: str) -> list[str]:
-    found = []
-    for directory in Path("/proc").iterdir():
-        if directory.name.isdigit():
-            try:
-                line = (directory / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            except OSError:
-                continue
-            if name in line:
-                found.append(line)
-    return found
+    return [line for line in processes().values() if name in line]
 
 
 @pytest.mark.parametrize("status", [1, 2, 137, 255])
@@ -95,11 +88,6 @@ def test_deadline_ends_the_renewal(host):
     assert processes_of("sleep 1000") == []
 
 
-def make_certificate(path: Path) -> None:
-    run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj",
-         "/CN=example.com", "-keyout", "/dev/null", "-out", str(path)])  # fmt: skip
-
-
 # what there is before and afterwards: nothing, something else, or one of two certificates
 @pytest.mark.parametrize("before, after, result", [
     ("old", "new", "renewed"),
@@ -113,8 +101,8 @@ def make_certificate(path: Path) -> None:
 ])  # fmt: skip
 def test_only_a_certificate_that_can_be_read_is_renewed(host, before, after, result):
     directory = host.directory
-    for name in ("old", "new"):
-        make_certificate(directory / name)
+    for name, serial in (("old", "0a"), ("new", "0b")):
+        make_certificate(directory / name, serial=serial)
     (directory / "other").write_text("hush\n")
     certificate = directory / "certificate"
     if before:
@@ -249,6 +237,7 @@ def test_log_lines_cannot_forge_a_record(host):
     host.profile("forger", profile(r"/usr/bin/printf 'a\\033[31m\\rb\\n<0>c MESSAGE_ID=x\\n'"))
     window = host.bus.call("Renew", "stt", "forger", 0, 0, user="deploy")[2]
     lines = host.bus.call("GetLog", "u", 0, interface=WINDOW, path=window, user="deploy")[0]
+    assert lines[-1] == "<0>c MESSAGE_ID=x" and lines[0].startswith("a")
     assert all(c.isprintable() for line in lines for c in line)
     assert "\033" not in host.posternd.text() and "\n<0>" not in host.posternd.text()
 
@@ -320,7 +309,7 @@ def test_signals_tell_the_whole_story_in_order(host):
     assert told["Result"] == "failed" and told["ExitStatus"] == 1
     assert told["ClosedAt"] >= told["OpenedAt"] > 0
     assert told["Gate"] == "nftables: inet filter input"
-    assert "No connection came in" in told["Hint"]
+    assert "No connection came in through the window" in told["Hint"]
     # what was told is what can be read
     for name, value in told.items():
         assert host.bus.get(path, WINDOW, name, user="visitor") == value

@@ -6,12 +6,15 @@ import shlex
 import ssl
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
 from net import HOST4, HOST6, STRANGER4
 from process import Process, netns, new_directory, run
 
 DOMAIN = "example.test"
+DIRECTORY = f"https://{STRANGER4}:14000/dir"
+DNS = f"{STRANGER4}:8055"  # where the name server takes records
 
 
 class Acme:
@@ -33,18 +36,23 @@ class Acme:
         }
         (self.directory / "pebble.json").write_text(json.dumps(config))
         self._dns = Process(
-            ["pebble-challtestsrv", "-dns01", "127.0.0.1:8053", "-management", "127.0.0.1:8055",
+            ["pebble-challtestsrv", "-dns01", f"127.0.0.1:8053,{STRANGER4}:8053", "-management", DNS,
              "-http01", "", "-https01", "", "-tlsalpn01", "", "-defaultIPv4", HOST4, "-defaultIPv6", HOST6],
             ns="internet",
         )  # fmt: skip
+        self._start_pebble({})
+        self._dns.wait_ready(lambda: self._answers(f"http://{DNS}/"), "its management port")
+        return self
+
+    def _start_pebble(self, settings: dict[str, str]) -> None:
         self._pebble = Process(
             ["pebble", "-config", str(self.directory / "pebble.json"), "-dnsserver", "127.0.0.1:8053"],
             ns="internet",
-            environment={"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "0", "PEBBLE_AUTHZREUSE": "0"},
-        )
-        self._dns.wait_ready(lambda: self._answers("http://127.0.0.1:8055/"), "its management port")
-        self._pebble.wait_ready(lambda: self._answers(f"https://{STRANGER4}:14000/dir"), "its directory")
-        return self
+            environment={
+                "PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "0", "PEBBLE_AUTHZREUSE": "0", **settings,
+            },
+        )  # fmt: skip
+        self._pebble.wait_ready(lambda: self._answers(DIRECTORY), "its directory")
 
     def __exit__(self, *_) -> None:
         self._pebble.close()
@@ -72,10 +80,15 @@ class Acme:
         for path, address in (("set-default-ipv4", v4), ("set-default-ipv6", v6)):
             body = json.dumps({"ip": address or ""}).encode()
             with netns("internet"):
-                urllib.request.urlopen(f"http://127.0.0.1:8055/{path}", data=body, timeout=5).close()
+                urllib.request.urlopen(f"http://{DNS}/{path}", data=body, timeout=5).close()
 
     def pebble_log(self) -> str:
         return self._pebble.text()
+
+    def again(self, **settings: str) -> None:
+        """Another Pebble in its place, which knows nobody; settings: of its environment."""
+        self._pebble.close()
+        self._start_pebble(settings)
 
     def stop(self) -> None:
         """The CA stops answering."""
@@ -94,27 +107,39 @@ class Acme:
     def environment(self) -> dict[str, str]:
         return {"REQUESTS_CA_BUNDLE": str(self.ca)}
 
-    def certbot(self, *, force: bool = True) -> list[str]:
-        """The command line. Without force a certificate that is not due is left as it is."""
+    def certbot(self, *, force: bool = True, webroot: Path | None = None, names: Sequence[str] = (DOMAIN,),
+                server: str = DIRECTORY) -> list[str]:  # fmt: skip
+        """The command line. Without force a certificate that is not due is left as it is; without a
+        webroot certbot listens itself."""
         return [
-            "/usr/bin/certbot", "certonly", "--standalone", "--non-interactive", "--agree-tos",
-            "--register-unsafely-without-email", "--server", f"https://{STRANGER4}:14000/dir",
-            "--config-dir", str(self.directory / "letsencrypt"), "--work-dir", str(self.directory / "work"),
-            "--logs-dir", str(self.directory / "logs"), "-d", DOMAIN,
+            "/usr/bin/certbot", "certonly", *(["--webroot", "-w", str(webroot)] if webroot else ["--standalone"]),
+            "--non-interactive", "--agree-tos",
+            "--register-unsafely-without-email", "--server", server, *self._places(), "-d", ",".join(names),
             "--force-renewal" if force else "--keep-until-expiring",
         ]  # fmt: skip
+
+    def certbot_renew(self, *, force: bool) -> list[str]:
+        """The same of what it has learnt with the first certificate; with its hooks."""
+        return [
+            "/usr/bin/certbot", "renew", "--cert-name", DOMAIN, "--no-random-sleep-on-renew", *self._places(),
+            *(["--force-renewal"] if force else []),
+        ]  # fmt: skip
+
+    def _places(self) -> list[str]:
+        return ["--config-dir", str(self.directory / "letsencrypt"), "--work-dir", str(self.directory / "work"),
+                "--logs-dir", str(self.directory / "logs")]  # fmt: skip
 
     def run_certbot(self, *, force: bool = True, ns: str = "host") -> str:
         """By hand, without Postern; raises with its output when it fails."""
         return run(["env", *(f"{k}={v}" for k, v in self.environment.items()), *self.certbot(force=force)], ns=ns)
 
-    def profile(self, *, force: bool = True, extra: str = "") -> str:
+    def profile(self, *, ports: str = "80/tcp", extra: str = "", **certbot) -> str:
         """The text of a profile that renews; extra: more lines for [Window]."""
         environment = "".join(f"Environment={key}={value}\n" for key, value in self.environment.items())
         return (
             f"[Profile]\nDescription={DOMAIN} by HTTP-01\nCertificate={self.certificate}\n\n"
-            f"[Renewal]\nExec={shlex.join(self.certbot(force=force))}\n{environment}\n"
-            f"[Window]\nPorts=80/tcp\n{extra}\n"
+            f"[Renewal]\nExec={shlex.join(self.certbot(**certbot))}\n{environment}\n"
+            f"[Window]\nPorts={ports}\n{extra}\n"
         )
 
     def certificate_facts(self) -> dict[str, str]:

@@ -11,10 +11,12 @@ import shutil
 import signal
 import subprocess
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jeepney import DBusAddress, DBusErrorResponse, MatchRule, MessageFlag, new_method_call
+from buses import KINDS
+from jeepney import DBusAddress, DBusErrorResponse, MatchRule, MessageFlag, MessageType, new_method_call
 from jeepney.bus_messages import message_bus
 from jeepney.io.blocking import open_dbus_connection
 
@@ -23,6 +25,10 @@ from process import Process, as_user, new_directory, run
 NAME = "org.postern.Renewal1"
 PATH = "/org/postern/Renewal1"
 MANAGER = "org.postern.Renewal1.Manager"
+# where the launch helper looks, whatever the bus is configured to
+SERVICES = "/usr/share/dbus-1/system-services"
+BUS = "org.freedesktop.DBus"
+BUS_PATH = "/org/freedesktop/DBus"
 
 # name: (uid, in group postern). Each has a group of its name.
 USERS = {"deploy": (6001, True), "visitor": (6002, False), "_postern": (6003, False)}
@@ -91,46 +97,70 @@ class Called(NamedTuple):
 
 
 class Bus:
-    """dbus-daemon with Debian's own system configuration, and the policy of what is being tested."""
+    """The system bus with Debian's own configuration, and the policy of what is being tested."""
 
-    def __init__(self, installed: Path | None = None) -> None:
-        """installed: a DESTDIR; its share/dbus-1/system.d counts."""
-        self._installed = installed
+    def __init__(self, installed: Path | None = None, kind: str = "dbus-daemon", policy: str | None = None) -> None:
+        """installed: a DESTDIR; its share/dbus-1/system.d counts. kind: one of KINDS. policy: a file's
+        text, which counts in place of that."""
+        self._installed, self.kind, self._policy = installed, kind, policy
 
     def __enter__(self):
         self.directory = new_directory("bus")
         self.socket = self.directory / "socket"
         self.address = f"unix:path={self.socket}"
         self.environment = {"DBUS_SYSTEM_BUS_ADDRESS": self.address}
-
-        text = Path("/usr/share/dbus-1/system.conf").read_text()
-        # nothing of the machine's is started from here, and nothing of it is overwritten
-        text = re.sub(r"<(fork|syslog|standard_system_servicedirs)/>", "", text)
-        text = re.sub(r"<(servicehelper|pidfile|listen)>.*?</\1>", "", text)
-        text = re.sub(r'<include(dir)?(?: [^>]*)?>(?!/)[^<]*</include(dir)?>', "", text)
-        extra = f"<listen>{self.address}</listen><includedir>/usr/share/dbus-1/system.d</includedir>"
-        if self._installed:
-            extra += f"<includedir>{self._installed}/usr/share/dbus-1/system.d</includedir>"
-        text = text.replace("</busconfig>", f"{extra}</busconfig>")
-        (self.directory / "bus.conf").write_text(text)
-        self._process = Process(["dbus-daemon", f"--config-file={self.directory}/bus.conf", "--nofork", "--nopidfile"])
-        self._process.wait_ready(self.socket.exists, "its socket")
+        (self.directory / "bus.conf").write_text(self._configuration())
+        # nothing of the machine's can be started; see activate()
+        self._services = new_directory("services")
+        run(["mount", "--bind", str(self._services), SERVICES])
+        self._server = KINDS[self.kind](self.directory / "bus.conf", self.socket)
         # people run busctl and postern by hand in a testbed too
         os.environ.update(self.environment)
         return self
 
     def __exit__(self, *_) -> None:
         os.environ.pop("DBUS_SYSTEM_BUS_ADDRESS", None)
-        self._process.close()
+        self._server.close()
+        run(["umount", SERVICES])
+
+    def _configuration(self) -> str:
+        text = Path("/usr/share/dbus-1/system.conf").read_text()
+        # nothing of the machine's is overwritten
+        text = re.sub(r"<(fork|syslog|standard_system_servicedirs)/>", "", text)
+        text = re.sub(r"<(pidfile|listen)>.*?</\1>", "", text)
+        text = re.sub(r'<include(dir)?(?: [^>]*)?>(?!/)[^<]*</include(dir)?>', "", text)
+        extra = f"<listen>{self.address}</listen><includedir>/usr/share/dbus-1/system.d</includedir>"
+        extra += f"<servicedir>{SERVICES}</servicedir>"
+        if self._policy:
+            (self.directory / "policy.conf").write_text(self._policy)
+            extra += f"<include>{self.directory}/policy.conf</include>"
+        elif self._installed:
+            extra += f"<includedir>{self._installed}/usr/share/dbus-1/system.d</includedir>"
+        return text.replace("</busconfig>", f"{extra}</busconfig>")
+
+    @property
+    def pid(self) -> int:
+        """Of what carries the messages."""
+        return self._server.pid
 
     def stop(self) -> None:
-        self._process.stop()
+        self._server.stop()
 
     def cont(self) -> None:
-        self._process.cont()
+        self._server.cont()
 
     def kill9(self) -> None:
-        self._process.kill9()
+        self._server.kill9()
+
+    def text(self) -> str:
+        return self._server.text()
+
+    def activate(self, command: Path) -> None:
+        """From now on the bus starts `command` as root when somebody calls us. Of dbus-daemon: the other
+        one asks systemd to."""
+        service = self._services / f"{NAME}.service"
+        service.write_text(f"[D-BUS Service]\nName={NAME}\nExec={command}\nUser=root\n")
+        self.call("ReloadConfig", destination=BUS, path=BUS_PATH, interface=BUS)
 
     # --- calls -----------------------------------------------------------------------------------
 
@@ -139,11 +169,16 @@ class Bus:
         return open_dbus_connection(self.address)
 
     def owner(self, name: str = NAME) -> str | None:
+        return self._ask(message_bus.GetNameOwner(name))
+
+    def owner_pid(self, name: str = NAME) -> int | None:
+        return self._ask(message_bus.GetConnectionUnixProcessID(name))
+
+    def _ask(self, question) -> Any:
+        """What the bus itself answers; None when that is an error."""
         with self.connect() as connection:
-            if not connection.send_and_get_reply(message_bus.NameHasOwner(name)).body[0]:
-                return None
-            reply = connection.send_and_get_reply(message_bus.GetNameOwner(name))
-            return reply.body[0] if reply.header.message_type.name == "method_return" else None
+            reply = connection.send_and_get_reply(question)
+            return reply.body[0] if reply.header.message_type is MessageType.method_return else None
 
     def call(
         self,
@@ -171,12 +206,7 @@ class Bus:
                     raise DBusErrorResponse(reply)
                 return reply.body
 
-        kind, value = self._as_user(user, ask)
-        if kind == "error":
-            raise BusError(*value)
-        if kind == "exception":
-            raise AssertionError(f"{member} as {user}: {value}")
-        return value
+        return self.do_as(user, ask)
 
     def get(self, path: str, interface: str, name: str, **options) -> Any:
         """A property's value."""
@@ -184,14 +214,15 @@ class Bus:
         return self.call("Get", "ss", interface, name, **arguments)[0][1]
 
     @staticmethod
-    def _as_user(user: str, ask) -> tuple[str, Any]:
+    def do_as(user: str, action: Callable[[], Any]) -> Any:
+        """What it gives when a process of `user` does it; a BusError when it is answered with one."""
         read_end, write_end = os.pipe()
         pid = os.fork()
         if pid == 0:
             with _last_thing_of_child():
                 become(user)
                 try:
-                    answer = ("reply", ask())
+                    answer = ("reply", action())
                 except DBusErrorResponse as error:
                     answer = ("error", (error.name, str(error.data[0]) if error.data else ""))
                 except Exception as problem:
@@ -202,7 +233,12 @@ class Bus:
         with os.fdopen(read_end, "rb") as stream:
             data = stream.read()
         os.waitpid(pid, 0)
-        return pickle.loads(data) if data else ("exception", "the caller died")
+        kind, value = pickle.loads(data) if data else ("exception", "the caller died")
+        if kind == "error":
+            raise BusError(*value)
+        if kind == "exception":
+            raise AssertionError(f"as {user}: {value}")
+        return value
 
     @contextlib.contextmanager
     def holder(self, user: str):

@@ -28,6 +28,15 @@ def effective_user(uid: int) -> Iterator[None]:
         os.seteuid(0)
 
 
+def all_processes() -> set[int]:
+    """Zombies too."""
+    return {int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()}
+
+
+def cgroup_mount() -> str:
+    return next(line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines() if line.split()[2] == "cgroup2")
+
+
 class Profiles:
     """A configuration directory."""
 
@@ -38,10 +47,11 @@ class Profiles:
     def path(self, name: str) -> Path:
         return self.directory / "profiles" / f"{name}.conf"
 
-    def write(self, execute: str, *, name: str = "web", user: str = "root", extra: str = "", certificate="") -> str:
+    def write(self, execute: str, *, name: str = "web", user: str = "root", extra: str = "", certificate="",
+              gate: str = "") -> str:  # fmt: skip
         """A profile that runs this: its name."""
         head = f"[Profile]\nCertificate={certificate}\n" if certificate else ""
-        self.path(name).write_text(f"{head}[Renewal]\nExec={execute}\nUser={user}\n{extra}\n[Window]\nPorts=80/tcp\n")
+        self.path(name).write_text(f"{head}[Renewal]\nExec={execute}\nUser={user}\n{extra}\n[Window]\nPorts=80/tcp\n{gate}")
         self.path(name).chmod(0o644)
         return name
 
@@ -112,9 +122,19 @@ class Helper:
         self.send("renew", write_end, profile=profile, version=version, window=window)
         os.close(write_end)
 
+    def gate(self, verb: str, ports: str = "80/tcp", profile: str = "web", *, window: str = "w0123456789ab") -> None:
+        """The same for a gate command."""
+        self.output_fd, write_end = os.pipe()
+        version = self.profiles.version(profile)
+        self.send(verb, write_end, profile=profile, version=version, window=window, ports=ports)
+        os.close(write_end)
+
     def start(self, profile: str = "web", *, deadline: int = 2_000_000_000) -> dict[str, str]:
         """Until the renewal was told to go: what `ready` said."""
         self.renew(profile)
+        return self.go(deadline)
+
+    def go(self, deadline: int = 2_000_000_000) -> dict[str, str]:
         word, fields = self.receive()
         assert word == "ready", (word, fields)
         self.send("go", deadline=deadline)

@@ -5,7 +5,7 @@ import json
 import re
 from pathlib import Path
 
-from process import processes, run
+from process import run
 
 HOST4, HOST6 = "203.0.113.10", "2001:db8:1::10"
 STRANGER4, STRANGER6 = "203.0.113.80", "2001:db8:1::80"
@@ -30,6 +30,7 @@ class Net:
 
     def __init__(self, ruleset: str = DEFAULT_DENY) -> None:
         self.ruleset_text = ruleset
+        self.host_was_open = False  # to anybody, by a change of its own rules
 
     def __enter__(self):
         try:
@@ -44,11 +45,14 @@ class Net:
             run(["ip", "netns", "add", name])
             run(["ip", "-n", name, "link", "set", "lo", "up"])
         run(["ip", "link", "add", "uplink", "netns", "host", "type", "veth", "peer", "uplink", "netns", "internet"])
+        self._addresses()
+        self.nft(self.ruleset_text)
+
+    def _addresses(self) -> None:
         self._address("host", f"{HOST4}/24", f"{HOST6}/64")
         self._address("internet", f"{STRANGER4}/24", f"{STRANGER6}/64", f"{OFFICE4}/24", f"{OFFICE6}/64")
         # who does not ask for the office's address must not be given it: IPv6 prefers the newest
         run(["ip", "-n", "internet", "address", "change", f"{OFFICE6}/64", "dev", "uplink", "preferred_lft", "0"])
-        self.nft(self.ruleset_text)
 
     def __exit__(self, *_) -> None:
         for name in ("host", "internet"):
@@ -63,6 +67,13 @@ class Net:
 
     def nft(self, text: str, ns: str = "host") -> None:
         run(["nft", "-f", "-"], input=text, ns=ns)
+
+    def replace(self, text: str) -> None:
+        """The host's own rules, replaced in one transaction, as its administrators do it. For a moment of
+        such a transaction the kernel lets in whom it pleases, on any port, also where no Postern is: seen
+        21 times with 2,744 of them and 1,000 knocks a second."""
+        self.host_was_open = True
+        self.nft("flush ruleset\n" + text)
 
     def ruleset(self, ns: str = "host") -> str:
         return ruleset(ns)
@@ -80,7 +91,7 @@ def ruleset(ns: str = "host") -> str:
             return {
                 key: 0 if key in ("packets", "bytes") else canonical(item)
                 for key, item in value.items()
-                if key not in ("handle", "expires", "index")
+                if key not in ("handle", "expires", "index", "used")
             }
         if isinstance(value, list):
             return [canonical(item) for item in value if not (isinstance(item, dict) and "metainfo" in item)]
@@ -96,8 +107,3 @@ def conntrack(ns: str = "host") -> list[str]:
         lines += run(["conntrack", "-L", "-f", family, "-o", "labels"], ns=ns).splitlines()
     # timeouts run down; what is compared must not
     return [re.sub(r"\s+", " ", re.sub(r"^(\S+\s+\d+)\s+\d+", r"\1", line)) for line in lines]
-
-
-def netns_processes(ns: str) -> list[int]:
-    inside = {int(pid) for pid in run(["ip", "netns", "pids", ns]).split()}
-    return sorted(inside & processes().keys())

@@ -34,19 +34,20 @@ class Prober:
     """Knocks at one port of the host, over IPv4 and IPv6, from `internet`."""
 
     def __init__(
-        self, port: int = 80, *, source4: str = STRANGER4, source6: str = STRANGER6, interval: float = 0.001
-    ) -> None:
+        self, port: int = 80, *, source4: str = STRANGER4, source6: str = STRANGER6, interval: float = 0.001,
+        patience: float = 0.05,
+    ) -> None:  # fmt: skip
         """interval: seconds between two knocks of one family. A small server (certbot's own takes five
-        connections at a time) wants 0.01."""
+        connections at a time) wants 0.01. patience: seconds after which no answer is silence."""
         self._targets = [HOST4, str(port), source4, HOST6, str(port), source6]
-        self._interval = interval
+        self._interval, self._patience = interval, patience
 
     def __enter__(self):
         self._file = new_directory("prober") / "knocks"
         self._file.touch()
         self._process = Process(
             ["/usr/bin/python3", str(Path(__file__).with_name("prober.py")),
-             str(int(self._interval * 1e6)), "50000", str(self._file), *self._targets],
+             str(int(self._interval * 1e6)), str(int(self._patience * 1e6)), str(self._file), *self._targets],
             ns="internet",
         )  # fmt: skip
         self._process.wait_ready(lambda: self._file.stat().st_size > 0, "its first knock")
@@ -55,10 +56,22 @@ class Prober:
     def __exit__(self, *_) -> None:
         self._process.close()
 
+    def pause(self) -> None:
+        self._process.stop()
+
+    def resume(self) -> None:
+        self._process.cont()
+
+    def data(self, offset: int = 0) -> bytes:
+        """Whole records, as they were written, from `offset` on."""
+        with open(self._file, "rb") as file:
+            file.seek(offset)
+            data = file.read()
+        return data[: len(data) // RECORD.size * RECORD.size]
+
     def knocks(self, family: str, since: int = 0) -> list[Knock]:
         """Every finished knock that began at or after `since`, in order."""
-        data = self._file.read_bytes()
-        data = data[: len(data) // RECORD.size * RECORD.size]
+        data = self.data()
         wanted = FAMILIES.index(family)
         return sorted(
             Knock(begun, ended, Outcome(outcome))
@@ -161,7 +174,7 @@ class HeldConnection:
         family = socket.AF_INET6 if ":" in self._to[0] else socket.AF_INET
         with netns("internet"):
             self._socket = socket.socket(family, socket.SOCK_STREAM)
-        self._socket.settimeout(5)
+        self._socket.settimeout(20)
         self._socket.bind((self._from, 0))
         self._socket.connect(self._to)
         return self
@@ -173,7 +186,7 @@ class HeldConnection:
         """This end's, the other end's."""
         return self._socket.getsockname()[1], self._socket.getpeername()[1]
 
-    def state(self, patience: float = 1.0) -> str:
+    def state(self, patience: float = 5.0) -> str:
         """Sends, and says what came of it: "alive" (echoed), "reset", "closed" or "silent"."""
         token = time.monotonic_ns().to_bytes(8, "big")
         self._socket.settimeout(patience)

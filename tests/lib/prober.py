@@ -39,6 +39,8 @@ def main() -> None:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         targets.append((family, (address, int(port)), (source, 0)))
 
+    order = list(range(len(targets)))
+
     stopping = []
     signal.signal(signal.SIGTERM, lambda *_: stopping.append(True))
 
@@ -56,7 +58,9 @@ def main() -> None:
         if now() >= next_knock:
             # a late start is not made up for with a burst
             next_knock = max(next_knock + interval, now())
-            for target, (family, address, source) in enumerate(targets):
+            order.reverse()  # who comes first at a limit
+            for target in order:
+                family, address, source = targets[target]
                 knock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
                 # the source port is chosen at connect(), so that any of them can be used
                 knock.setsockopt(socket.SOL_IP, 24, 1)  # IP_BIND_ADDRESS_NO_PORT
@@ -69,7 +73,9 @@ def main() -> None:
                 else:
                     finish(knock, target, begun, outcome_of(error))
 
-        for fd, _ in poll.poll(max(0, next_knock - now()) / 1e9):
+        # epoll itself would round up to milliseconds
+        select.select([poll], [], [], max(0, next_knock - now()) / 1e9)
+        for fd, _ in poll.poll(0):
             knock, target, begun = waiting.pop(fd)
             finish(knock, target, begun, outcome_of(knock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)))
 

@@ -112,6 +112,7 @@ class Process:
                 stdout=out,
                 stderr=err,
                 env={**os.environ, **(environment or {})},
+                process_group=0,  # Ctrl-C is for us, who then end it in order
             )
 
     @property
@@ -150,7 +151,7 @@ class Process:
         """The exit status, or minus the signal."""
         return self.popen.wait(patience)
 
-    def wait_ready(self, condition: Callable[[], T], what: str) -> T:
+    def wait_ready(self, condition: Callable[[], T], what: str, patience: float = 20) -> T:
         """Like wait_until, but says at once when the process is gone."""
 
         def check() -> T:
@@ -159,7 +160,7 @@ class Process:
             return condition()
 
         try:
-            return wait_until(check, f"{self.name}: {what}")
+            return wait_until(check, f"{self.name}: {what}", patience)
         except AssertionError as problem:
             raise AssertionError(f"{problem}\n{self.text()}") from None
 
@@ -193,14 +194,27 @@ def processes() -> dict[int, str]:
     return found
 
 
-def cgroups() -> list[str]:
-    """The cgroups below this process's own."""
+def own_cgroup() -> Path | None:
+    """The cgroup2 directory of this process; None where there is none."""
     line = Path("/proc/self/cgroup").read_text().rpartition("0::")[2].splitlines()
     mount = next(
         (m.split()[1] for m in Path("/proc/self/mounts").read_text().splitlines() if m.split()[2] == "cgroup2"),
         None,
     )
-    if mount is None or not line:
-        return []
-    here = Path(mount + line[0])
-    return sorted(str(path.relative_to(here)) for path in here.rglob("*") if path.is_dir())
+    return None if mount is None or not line else Path(mount + line[0])
+
+
+def cgroups() -> list[str]:
+    """The cgroups below this process's own."""
+    here = own_cgroup()
+    # one that goes meanwhile is left out
+    return sorted(os.path.relpath(path, here) for path, _, _ in os.walk(here) if path != str(here)) if here else []
+
+
+def descriptors(pid: int) -> list[str]:
+    """What kinds of things it has open; numbers that change are left out."""
+    found = []
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.append(os.readlink(entry).split(":[")[0])
+    return sorted(found)

@@ -5,6 +5,8 @@ posternd with directories of its own. The parts are in the modules beside this o
 import contextlib
 import os
 import re
+import shlex
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,30 +54,18 @@ class Daemon:
         self._testbed, self._options, self._through = testbed, options, through
 
     def start(self):
-        build = build_directory()
         self.log = self._testbed.directory / f"posternd-{now()}.log"
         self._process = Process(
-            [*self._through, str(build / "src/broker/posternd"),
-             f"--config-dir={self._testbed.config}", f"--state-dir={self._testbed.state}",
-             f"--runtime-dir={self._testbed.runtime}", f"--run-path={build}/src/run/postern-run",
-             *self._options],
+            [*self._through, *self._testbed.command(*self._options)],
             ns="host",
             environment={**SANITIZER_OPTIONS, **self._testbed.bus.environment},
             output=self.log,
-        )  # fmt: skip
-        self._unwatched = False
+        )
         # not just any owner: an earlier daemon's name may not have left the bus yet
-        self._process.wait_ready(lambda: self._testbed.bus.owner() and self._owns_name(), "its bus name")
+        self._process.wait_ready(lambda: self._testbed.bus.owner_pid() == self.pid, "its bus name")
         return self
 
     __enter__ = start
-
-    def _owns_name(self) -> bool:
-        pid = self._testbed.bus.call(
-            "GetConnectionUnixProcessID", "s", NAME,
-            interface="org.freedesktop.DBus", path="/org/freedesktop/DBus", destination="org.freedesktop.DBus",
-        )[0]  # fmt: skip
-        return pid == self.pid
 
     def __exit__(self, kind, *_) -> None:
         problems = self.end()
@@ -129,8 +119,9 @@ class Testbed:
 
     __test__ = False  # pytest: not a class of tests
 
-    def __init__(self, ruleset: str = DEFAULT_DENY, *, polkit: bool = True) -> None:
-        self._ruleset, self._with_polkit = ruleset, polkit
+    def __init__(self, ruleset: str = DEFAULT_DENY, *, polkit: bool = True, bus: str = "dbus-daemon",
+                 bus_policy: str | None = None) -> None:  # fmt: skip
+        self._ruleset, self._with_polkit, self._bus = ruleset, polkit, (bus, bus_policy)
 
     def __enter__(self):
         with contextlib.ExitStack() as stack:
@@ -139,7 +130,7 @@ class Testbed:
             (self.config / "profiles").mkdir(parents=True)
             stack.enter_context(Users())
             self.net = stack.enter_context(Net(self._ruleset))
-            self.bus = stack.enter_context(Bus(installed()))
+            self.bus = stack.enter_context(Bus(installed(), *self._bus))
             self.polkit = stack.enter_context(Polkit(self.bus, installed())) if self._with_polkit else None
             self._stack = stack.pop_all()
         return self
@@ -153,9 +144,38 @@ class Testbed:
         path.chmod(0o644)
         return path
 
+    def command(self, *options: str) -> list[str]:
+        build = build_directory()
+        return [str(build / "src/broker/posternd"), f"--config-dir={self.config}", f"--state-dir={self.state}",
+                f"--runtime-dir={self.runtime}", f"--run-path={build}/src/run/postern-run", *options]  # fmt: skip
+
     def daemon(self, *options: str, through: Sequence[str] = ()) -> Daemon:
         """through: a command that executes another, such as setpriv."""
         return Daemon(self, options, through)
+
+    @contextlib.contextmanager
+    def activatable(self, *options: str):
+        """Whoever calls posternd starts it, as often as it takes; dbus-daemon does that. Gives the log of
+        all of them. The last is ended with the context, and what a sanitizer said is complained about."""
+        log, script = self.directory / f"posternd-{now()}.log", self.directory / "activated"
+        settings = [f"{name}={value}" for name, value in {**SANITIZER_OPTIONS, **self.bus.environment}.items()]
+        # the launch helper leaves nothing of the environment
+        command = ["env", *settings, *in_netns("host"), *self.command(*options)]
+        script.write_text(f"#!/bin/sh\nexec {shlex.join(command)} >>{log} 2>&1\n")
+        script.chmod(0o755)
+        log.touch()
+        self.bus.activate(script)
+        try:
+            yield log
+        finally:
+            if pid := self.bus.owner_pid():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
+            # also one that has given its name back, but has not said its last word
+            mine = f"--config-dir={self.config} "
+            wait_until(lambda: not any(mine in line for line in processes().values()), "every posternd to end")
+        if SANITIZER_REPORT.search(log.read_text()):
+            raise AssertionError(f"a sanitizer complained:\n{log.read_text()}")
 
     def renew(self, user: str, profile: str, duration_usec: int = 0, flags: int = 0) -> Called:
         """What a person types to renew."""

@@ -9,30 +9,20 @@ import signal
 import socket
 import stat
 import subprocess
-import threading
 from pathlib import Path
 
 import pytest
-from helper import Helper, Profiles
+from helper import Helper, Profiles, all_processes, cgroup_mount
 from process import cgroups, processes, run, wait_until
 from testbed import build_directory
 
 NOBODY = 65534
 WINDOW = "w0123456789ab"
-
-
-def all_processes() -> set[int]:
-    """Zombies too."""
-    return {int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()}
-
-
-@pytest.fixture
-def profiles():
-    """Afterwards there is what was before: no process, no cgroup, no descriptor of the test's own."""
-    processes_before, cgroups_before = all_processes(), cgroups()
-    yield Profiles()
-    wait_until(lambda: all_processes() <= processes_before, "everything to be gone")
-    assert cgroups() == cgroups_before
+# what `ended` says where no Certificate= is named
+NO_CERTIFICATES = {
+    "serial_before": "", "not_after_before": "0", "serial_after": "", "not_after_after": "0", "not_before": "0",
+    "names": "", "names_left_out": "0",
+}  # fmt: skip
 
 
 # What the renewal sees
@@ -188,7 +178,7 @@ def test_status(profiles, command, status):
     profiles.write(f"/bin/sh -c '{command}'")
     with Helper(profiles) as helper:
         assert helper.run() == (
-            {"status": str(status), "serial_before": "", "not_after_before": "0", "serial_after": "", "not_after_after": "0"},
+            {"status": str(status), **NO_CERTIFICATES},
             "",
         )
         assert helper.receive() == ("", {})
@@ -217,10 +207,6 @@ TREES = {
     ),
     "frozen": ("mkdir $group/f; sleep 1000 & echo $! >$group/f/cgroup.procs; echo 1 >$group/f/cgroup.freeze; echo up", 1),
 }
-
-
-def cgroup_mount() -> str:
-    return next(line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines() if line.split()[2] == "cgroup2")
 
 
 class Tree:
@@ -488,11 +474,49 @@ def test_changed_profile(profiles):
         assert "ask again" in helper.problem("refused")
 
 
-@pytest.mark.parametrize("word", ["gate-open", "gate-close"])
-def test_gate_commands(profiles, word):
+GATE = "[Gate]\nType=command\nOpenCommand=/bin/sh -c 'echo open; env'\nCloseCommand=/bin/sh -c 'echo close; env; exit 3'\n"
+
+
+@pytest.mark.parametrize("verb, status", [("open", "0"), ("close", "3")])
+def test_gate_commands(profiles, verb, status):
+    """The same surroundings as a renewal, and the ports; in a cgroup apart from the renewal's."""
+    profiles.write("/bin/true", user="nobody", extra="Environment=TOKEN=a b", gate=GATE)
     with Helper(profiles) as helper:
-        helper.send(word, profile="web")
-        assert "Type=" in helper.problem("refused")
+        helper.gate(f"gate-{verb}", "443/udp 80/tcp")
+        ready = helper.go(deadline=1_234_567_890)
+        assert ready["cgroup"].endswith(f"/postern-{WINDOW}{verb}")
+        first, *environment = helper.output().splitlines()
+        assert helper.ended() == {"status": status, **NO_CERTIFICATES}
+    assert first == verb
+    assert {
+        "POSTERN_PORTS=80/tcp 443/udp", f"POSTERN_WINDOW={WINDOW}", "POSTERN_PROFILE=web",
+        "POSTERN_DEADLINE=1234567890", "TOKEN=a b", "USER=nobody",
+    } <= set(environment)  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", ["gate-open", "gate-close"])
+def test_no_gate_commands(profiles, verb):
+    profiles.write("/bin/true")
+    with Helper(profiles) as helper:
+        helper.gate(verb)
+        assert "Type=command" in helper.problem("refused")
+
+
+def test_gate_command_that_does_not_exist(profiles):
+    profiles.write("/bin/true", gate="[Gate]\nType=command\nOpenCommand=/nonexistent\nCloseCommand=/bin/true\n")
+    with Helper(profiles) as helper:
+        helper.gate("gate-open")
+        helper.go()
+        assert "the program of OpenCommand= of profile web does not exist" in helper.problem("failed")
+
+
+@pytest.mark.parametrize("ports", ["", "none", "80", "80/tcp 80/tcp", "80/tcp;x", "99999/tcp"])
+def test_ports_that_are_none(profiles, ports):
+    profiles.write("/bin/true", gate=GATE)
+    with Helper(profiles) as helper:
+        helper.gate("gate-close", ports)
+        assert helper.receive() == ("", {})
+        assert helper.wait() == 1
 
 
 def test_unknown_user(profiles):
@@ -585,7 +609,7 @@ def test_standard_input_is_not_the_broker(stdin):
         )
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr == "postern-run: standard input is not posternd's socket: posternd starts this program\n"
+    assert done.stderr == "postern-run: standard input is not posternd's socket: posternd starts this program, and postern renews\n"
 
 
 def test_options():
@@ -651,147 +675,6 @@ def test_surroundings_that_cannot_be_made(profiles):
         helper.send("go", deadline=1)
         problem = helper.problem("failed")
     assert "cgroup" in problem and "does not exist" not in problem
-
-
-# The certificate, before and after
-
-
-class Certificates:
-    """As certbot keeps them: live/ is made of links into archive/."""
-
-    def __init__(self, directory: Path) -> None:
-        self.archive, self.live = directory / "archive", directory / "live"
-        self.archive.mkdir()
-        self.live.mkdir()
-        self.link = self.live / "fullchain.pem"
-        run(["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", str(self.archive / "key")])
-
-    def make(self, name: str, serial: str, days: int) -> Path:
-        path = self.archive / name
-        run(["openssl", "req", "-x509", "-new", "-key", str(self.archive / "key"), "-subj", f"/CN={name}",
-             "-set_serial", f"0x{serial}", "-days", str(days), "-out", str(path)])  # fmt: skip
-        return path
-
-    def use(self, name: str) -> None:
-        self.link.unlink(missing_ok=True)
-        self.link.symlink_to(f"../archive/{name}")
-
-    def facts(self, name: str) -> tuple[str, str]:
-        text = run(["openssl", "x509", "-in", str(self.archive / name), "-noout", "-serial", "-enddate"])
-        serial, end = (line.split("=")[1] for line in text.splitlines())
-        return serial.lower(), run(["date", "-d", end, "+%s"]).strip()
-
-
-@pytest.fixture
-def certificates(profiles):
-    return Certificates(profiles.directory)
-
-
-def comparison(profiles, certificates, command: str = "true", path: Path | None = None) -> tuple:
-    profiles.write(f"/bin/sh -c '{command}'", certificate=str(path or certificates.link))
-    with Helper(profiles) as helper:
-        ended, text = helper.run()
-        assert (ended["status"], text) == ("0", "")
-    return (ended["serial_before"], ended["not_after_before"]), (ended["serial_after"], ended["not_after_after"])
-
-
-NONE = ("", "0")
-
-
-def test_certificate_is_another_one(profiles, certificates):
-    certificates.make("one.pem", "1234abcd", 10)
-    # more than 31 bits of time, the highest bit of the serial set, a chain behind it
-    certificates.make("two.pem", "f0e1d2c3b4a5968778695a4b3c2d1e0f", 30000)
-    certificates.make("chain.pem", "77", 1)
-    two = certificates.archive / "two.pem"
-    two.write_bytes(two.read_bytes() + (certificates.archive / "chain.pem").read_bytes())
-    certificates.use("one.pem")
-    move = f"ln -sfn ../archive/two.pem {certificates.link}"
-    assert comparison(profiles, certificates, move) == (certificates.facts("one.pem"), certificates.facts("two.pem"))
-    assert comparison(profiles, certificates) == (certificates.facts("two.pem"),) * 2
-
-
-def test_certificate_is_the_first_one(profiles, certificates):
-    certificates.make("one.pem", "01", 10)
-    assert comparison(profiles, certificates, f"ln -s ../archive/one.pem {certificates.link}") == (
-        NONE,
-        certificates.facts("one.pem"),
-    )
-
-
-def test_only_root_may_read_it(profiles, certificates):
-    certificates.make("one.pem", "01", 10).chmod(0o600)
-    certificates.archive.chmod(0o700)
-    certificates.use("one.pem")
-    assert comparison(profiles, certificates)[0] == certificates.facts("one.pem")
-
-
-def test_key_and_text_before_it(profiles, certificates):
-    path = certificates.make("one.pem", "02", 10)
-    facts = certificates.facts("one.pem")
-    path.write_bytes(b"issued for example.com\n" + (certificates.archive / "key").read_bytes() + path.read_bytes())
-    certificates.use("one.pem")
-    assert comparison(profiles, certificates)[0] == facts
-
-
-def test_huge_file_with_a_certificate_first(profiles, certificates):
-    path = certificates.make("one.pem", "03", 10)
-    facts = certificates.facts("one.pem")
-    certificates.use("one.pem")
-    os.truncate(path, 10 << 30)
-    assert comparison(profiles, certificates)[0] == facts
-
-
-@pytest.mark.parametrize("kind", ["garbage", "empty", "cut", "zeros", "huge", "fifo", "directory", "device", "loop", "dangling", "socket"])
-def test_what_is_no_certificate(profiles, certificates, kind):
-    """It does not hang, it does not matter."""
-    path = certificates.archive / "x"
-    certificates.make("good.pem", "04", 10)
-    certificates.use("x")
-    if kind == "garbage":
-        path.write_bytes(b"-----BEGIN CERTIFICATE-----\nMIIB" + os.urandom(3000) + b"\n-----END CERTIFICATE-----\n")
-    elif kind == "empty":
-        path.touch()
-    elif kind == "cut":
-        path.write_bytes((certificates.archive / "good.pem").read_bytes()[:-60])
-    elif kind in ("zeros", "huge"):
-        path.touch()
-        os.truncate(path, 65536 if kind == "zeros" else 10 << 30)
-    elif kind == "fifo":
-        os.mkfifo(path)
-    elif kind == "directory":
-        path.mkdir()
-    elif kind == "device":
-        os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(1, 5))
-    elif kind == "loop":
-        path.symlink_to("../live/fullchain.pem")
-    elif kind == "socket":
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(str(path))
-    assert comparison(profiles, certificates) == (NONE, NONE)
-
-
-def test_special_files_are_not_opened(profiles, certificates):
-    """Opening may be doing: whoever waits at a fifo would be let in, a watchdog would start to run."""
-    fifo = certificates.archive / "fifo"
-    os.mkfifo(fifo)
-    certificates.use("fifo")
-    opened = threading.Event()
-
-    def wait_at_the_fifo() -> None:
-        os.close(os.open(fifo, os.O_WRONLY))
-        opened.set()
-
-    thread = threading.Thread(target=wait_at_the_fifo)
-    thread.start()
-    state = Path(f"/proc/self/task/{thread.native_id}/stat")
-    wait_until(lambda: state.read_text().rpartition(")")[2].split()[0] == "S", "the thread to wait")
-    try:
-        assert comparison(profiles, certificates) == (NONE, NONE)
-        assert not opened.is_set()
-    finally:
-        os.close(os.open(fifo, os.O_RDONLY | os.O_NONBLOCK))
-        thread.join()
 
 
 # Output that nobody reads
