@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The whole of posternd and postern-run, each of whose allocations and system calls may fail once
+during a window: every caller gets an answer, and by then the port is shut.
+
+How many of the calls are tried: POSTERN_TEST_FAULTS, a number or `all`; which: POSTERN_TEST_SEED."""
+
+import collections
+import contextlib
+import mmap
+import os
+import random
+import struct
+from pathlib import Path
+
+import pytest
+from bus import MANAGER, NAME, PATH
+from cloud import SETTLING, Cloud, records, unsettled
+from jeepney import DBusAddress, new_method_call
+from process import cgroups, processes, run, wait_until
+from testbed import SANITIZER_OPTIONS, build_directory
+
+PROGRAMS = ["posternd", "postern-run"]
+WAYS = ["allocation", "refused", "interrupted", "afterwards", "short", "empty"]
+TRIES = {"allocation": 50, "refused": 50, "interrupted": 20, "afterwards": 20}
+
+PROFILE = "[Renewal]\nExec=/bin/true\n[Window]\nPorts=80/tcp\nRateLimit=100/1s\n"
+LAYOUT = struct.Struct("=IIIIQQQ48s")  # Faults in faults.h
+NEVER = 2**63
+# Answers of a daemon whose event loop or bus failed: its end shuts every door, and it is started again.
+ENDS = ("Stopped", "NoReply", "ServiceUnknown")
+
+
+class Faults:
+    """What test, daemon and helper share."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "faults"
+        self.path.write_bytes(bytes(LAYOUT.size * len(PROGRAMS)))
+        with open(self.path, "r+b") as file:
+            self._shared = mmap.mmap(file.fileno(), 0)
+
+    def arm(self, program: str, way: str, wanted: int) -> None:
+        self.disarm()
+        at = PROGRAMS.index(program) * LAYOUT.size
+        LAYOUT.pack_into(self._shared, at, 0, WAYS.index(way), 0, 0, wanted, 0, 0, b"")
+        self._shared[at : at + 4] = struct.pack("=I", 1)
+
+    def disarm(self) -> None:
+        for at in (0, LAYOUT.size):
+            self._shared[at : at + 4] = bytes(4)
+
+    def result(self, program: str) -> tuple[int, int, str]:
+        """Calls seen, calls failed, the first that failed."""
+        *_, seen, failed, site = LAYOUT.unpack_from(self._shared, PROGRAMS.index(program) * LAYOUT.size)
+        return seen, failed, site.rstrip(b"\0").decode()
+
+
+class Daemon:
+    """posternd with the library before it; started anew when a fault has ended it."""
+
+    def __init__(self, testbed, faults: Faults) -> None:
+        self._testbed = testbed
+        self._through = [
+            "env",
+            f"LD_PRELOAD={build_directory()}/tests/faults/inject.so",
+            f"POSTERN_FAULTS={faults.path}",
+            # the library comes before the sanitizer, whose allocator it calls
+            f"ASAN_OPTIONS={SANITIZER_OPTIONS['ASAN_OPTIONS']}:verify_asan_link_order=0",
+        ]
+        self.start()
+
+    def start(self) -> None:
+        self.daemon = self._testbed.daemon(through=self._through).start()
+        # what the last one owed is closed, once more where it may have taken effect late, and its ban gone
+        wait_until(lambda: "postern_guard" not in self._testbed.net.ruleset(), "what was owed to be closed", SETTLING)
+        # what is opened once and kept
+        before = self._testbed.net.ruleset()
+        for _ in range(2):
+            assert self.renew() == "done"
+            wait_until(lambda: self._testbed.net.ruleset() == before and not helpers(), "the first windows to be gone")
+        self.most_fds = self.fds()
+
+    def renew(self) -> str:
+        """Asks once. The answer: a result, an error's name, or that the daemon is gone."""
+        with self._testbed.bus.connect() as connection:
+            message = new_method_call(DBusAddress(PATH, NAME, MANAGER), "Renew", "stt", ("web", 0, 0))
+            reply = connection.send_and_get_reply(message, timeout=60)
+        if reply.header.message_type.name != "error":
+            return "done"
+        fields = {field.name: value for field, value in reply.header.fields.items()}
+        return fields["error_name"].rpartition(".")[2]
+
+    def fds(self) -> int:
+        return len(list(Path(f"/proc/{self.daemon.pid}/fd").iterdir()))
+
+
+def lets_in(testbed) -> bool:
+    """Is a window's port in the lease? The gate alone is inert, and so is an empty set."""
+    return "elements" in run(["nft", "list", "ruleset"], ns="host")
+
+
+def helpers() -> list[str]:
+    program = str(build_directory() / "src/run/postern-run")
+    return [line for line in processes().values() if line.startswith(program)]
+
+
+def pick(count: int, tries: int) -> list[int]:
+    wanted = os.environ.get("POSTERN_TEST_FAULTS", str(tries))
+    if wanted == "all" or int(wanted) >= count:
+        return list(range(1, count + 1))
+    seed = os.environ.get("POSTERN_TEST_SEED") or str(random.randrange(2**32))
+    print(f"POSTERN_TEST_SEED={seed}")
+    return sorted(random.Random(seed).sample(range(1, count + 1), int(wanted)))
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("way", TRIES)
+def test_a_window(testbed, program, way):
+    faults = Faults(testbed.directory)
+    testbed.profile("web", PROFILE)
+    before, cgroups_before = testbed.net.ruleset(), cgroups()
+    self = Daemon(testbed, faults)
+    outcomes: collections.Counter[str] = collections.Counter()
+
+    faults.arm(program, way, NEVER)
+    assert self.renew() == "done"
+    wait_until(lambda: testbed.net.ruleset() == before, "the first windows to be gone")
+    count = faults.result(program)[0]
+    assert count >= 5
+
+    for n in pick(count, TRIES[way]):
+        faults.arm(program, way, n)
+        answer = self.renew()
+        still_open = lets_in(testbed)
+        _, failed, site = faults.result(program)
+        faults.disarm()
+        what = f"{program} {way} {n} ({site}): {answer}"
+        assert not still_open, f"{what}, and the port is open"
+        assert answer != "timeout", what
+        if not failed:
+            outcomes["not reached"] += 1
+            continue
+        outcomes[answer] += 1
+        if answer != "done":
+            print(what)
+        if answer in ENDS:
+            wait_until(lambda: not self.daemon.alive(), f"{what}: the daemon to end")
+        if not self.daemon.alive():
+            problem = self.daemon.end()
+            assert "sanitizer" not in problem, f"{what}: {problem}"
+            outcomes["ended"] += 1
+            self.start()
+        wait_until(lambda: testbed.net.ruleset() == before, f"{what}: the firewall to be as before")
+        wait_until(lambda: not helpers(), f"{what}: the helper to be gone")
+        wait_until(lambda: self.fds() <= self.most_fds, f"{what}: its descriptors to be closed")
+        assert self.renew() == "done", f"{what}: and the next"
+    with contextlib.suppress(AssertionError):
+        wait_until(lambda: cgroups() == cgroups_before, "no cgroup to be left", 5)
+    assert cgroups() == cgroups_before
+    assert self.daemon.end() == ""
+    print(f"{program} {way}: {count} calls, {dict(outcomes)}")
+    assert sum(outcomes.values()) > 0
+
+
+@pytest.mark.seconds(480)
+@pytest.mark.parametrize("way", ["allocation", "refused"])
+def test_a_window_with_a_firewall_elsewhere(testbed, way):
+    """Whatever fails: it is closed in the end, and until then there is a note of it."""
+    faults = Faults(testbed.directory)
+    with Cloud() as cloud:
+        testbed.profile("web", PROFILE + cloud.gate())
+        before = testbed.net.ruleset()
+        self = Daemon(testbed, faults)
+        outcomes: collections.Counter[str] = collections.Counter()
+
+        def is_settled() -> bool:
+            left = records(testbed.state)
+            return not cloud.is_open() and left == unsettled(testbed.state) and (left or testbed.net.ruleset() == before)
+
+        faults.arm("posternd", way, NEVER)
+        assert self.renew() == "done"
+        count = faults.result("posternd")[0]
+        assert count >= 5
+
+        for n in pick(count, TRIES[way] // 2):
+            faults.arm("posternd", way, n)
+            answer = self.renew()
+            still_open = lets_in(testbed)
+            _, failed, site = faults.result("posternd")
+            faults.disarm()
+            what = f"{way} {n} ({site}): {answer}"
+            assert not still_open, f"{what}, and the port is open"
+            assert not cloud.is_open() or records(testbed.state), f"{what}, and nobody knows"
+            outcomes[answer if failed else "not reached"] += 1
+            if answer in ENDS:
+                wait_until(lambda: not self.daemon.alive(), f"{what}: the daemon to end")
+            if not self.daemon.alive():
+                problem = self.daemon.end()
+                assert "sanitizer" not in problem, f"{what}: {problem}"
+                self.start()
+            wait_until(is_settled, f"{what}, and it to be settled")
+        print(dict(outcomes))
+        assert set(outcomes) - {"not reached", "done"}, "no fault was noticed"
+        # the last one may have ended it after its answer
+        answer = self.renew()
+        if answer in ENDS:
+            wait_until(lambda: not self.daemon.alive(), f"{answer}: the daemon to end")
+            problem = self.daemon.end()
+            assert "sanitizer" not in problem, problem
+            self.start()
+        wait_until(lambda: records(testbed.state) == [], "what was not settled to be closed again", SETTLING)
+        wait_until(lambda: testbed.net.ruleset() == before, "the firewall to be as before")
+        assert not self.daemon.end()
