@@ -5,7 +5,10 @@
  * long each part took: from the call to the kernel's last acknowledgement of the transaction that
  * opens or shuts, that transaction alone, and the whole call, read back and tidied up.
  *
- *     bench-door N RUNTIME_DIR [NFT]
+ *     bench-door N|- RUNTIME_DIR [NFT]
+ *
+ * With N "-" it waits for a line on standard input before each round, and ends with that: whoever
+ * sends it can do something else in between, to compare.
  *
  * With NFT, the path of nft, each round also lets NFT add and delete the one rule that would do
  * the same by hand, so that what the machine does meanwhile falls on both alike.
@@ -143,8 +146,8 @@ static int bench_door(Door *door, const char *id) {
 
         memset(&transaction, 0, sizeof(transaction));
         begun = now_nsec(CLOCK_MONOTONIC);
-        r = door_open(door, id, &profile, now_nsec(CLOCK_BOOTTIME) / 1000 + 120 * 1000000, "",
-                      &gate, &problem);
+        r = door_open(door, id, &profile, now_nsec(CLOCK_BOOTTIME) / 1000 + 120 * 1000000, "", NULL,
+                      NULL, &gate, &problem);
         ended = now_nsec(CLOCK_MONOTONIC);
         if (r == DOOR_REFUSED) {
                 fprintf(stderr, "%s\n", problem);
@@ -159,11 +162,10 @@ static int bench_door(Door *door, const char *id) {
         print_call(begun, ended);
 
         begun = now_nsec(CLOCK_MONOTONIC);
-        r = door_shut(door, id);
+        door_shut(door, id);
         ended = now_nsec(CLOCK_MONOTONIC);
-        if (r == 0)
-                print_call(begun, ended);
-        return r;
+        print_call(begun, ended);
+        return 0;
 }
 
 /* What was deleted is freed by the kernel after a grace period, and whoever closes a netlink socket
@@ -192,6 +194,15 @@ static void on_news(const char *window_id, DoorNews news, const char *why, void 
         fprintf(stderr, "%s: %s\n", window_id, why);
 }
 
+/* Is there to be another round? */
+static bool goes_on(const char *count, long done) {
+        char line[16];
+
+        if (strcmp(count, "-") != 0)
+                return done < atol(count);
+        return fgets(line, sizeof(line), stdin);
+}
+
 int main(int argc, char **argv) {
         static char output[OUTPUT_MAX];
         sd_event *event = NULL;
@@ -199,13 +210,13 @@ int main(int argc, char **argv) {
         int r;
 
         if (argc != 3 && argc != 4) {
-                fprintf(stderr, "usage: %s N RUNTIME_DIR [NFT]\n", argv[0]);
+                fprintf(stderr, "usage: %s N|- RUNTIME_DIR [NFT]\n", argv[0]);
                 return 2;
         }
         r = sd_event_default(&event);
         if (r >= 0)
                 r = door_new(&door, event, argv[2], on_news, NULL);
-        for (long i = 0; r >= 0 && i < atol(argv[1]); i++) {
+        for (long i = 0; r >= 0 && goes_on(argv[1], i); i++) {
                 char id[32];
 
                 /* no window has the id of another */
@@ -218,6 +229,7 @@ int main(int argc, char **argv) {
                 if (r >= 0)
                         r = dispatch(event);
                 printf("\n");
+                fflush(stdout);
         }
         if (r < 0)
                 fprintf(stderr, "%s: %s\n", argv[0], strerror(-r));

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Measures a release build and prints one table. Judges nothing: figures are for people to compare.
 
-    tests/bench/bench [--pairs=N] [--windows=N]
+    tests/bench/bench [--pairs=N] [--large-pairs=N] [--windows=N]
+    tests/bench/bench --renewals=N      instead: how long a port is reachable for one renewal; takes minutes
 
 builds and runs this. With a build at hand, in the root of the checkout, as root:
 
@@ -21,11 +22,15 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).parents[1] / "lib"))
+
+from hosts import bench_hosts, bench_large  # noqa: E402
+from renewals import bench_renewals  # noqa: E402
+from table import WARM_UP, compare, format_ms, heading, row, spawn  # noqa: E402
 
 from bus import MANAGER, NAME, PATH, Bus, become  # noqa: E402
 from jeepney import DBusAddress, MatchRule, new_method_call  # noqa: E402
@@ -36,42 +41,12 @@ from testbed import Testbed, build_directory  # noqa: E402
 
 ACTION = "org.postern.renewal1.request-window"
 WINDOW = "org.postern.Renewal1.Window"
-WARM_UP = 3  # rounds that are not counted
 STARTS = 20
 PROFILES = 10  # no profile may ask for more than its share of windows
 KEPT_WINDOWS = 64  # closed windows that the daemon remembers; memory is flat once they are there
 
 PORTLESS = "[Renewal]\nExec=/bin/true\n[Window]\nPorts=none\nRateLimit=100/1s\n[Gate]\nType=none\n"
 PORT_80 = "[Renewal]\nExec=/bin/true\n[Window]\nPorts=80/tcp\nRateLimit=100/1s\n"
-
-
-# --- the table -----------------------------------------------------------------------------------
-
-
-def heading(text: str) -> None:
-    print(f"\n{text}\n{'-' * len(text)}")
-
-
-def row(what: str, *values: str) -> None:
-    print(f"{what:<52}" + "".join(f"{value:>13}" for value in values), flush=True)
-
-
-def format_ms(seconds: float) -> str:
-    return f"{seconds * 1e3:.3f} ms"
-
-
-def compare(what: str, pairs: Iterable[tuple[float, float]]) -> None:
-    """pairs: (ours, theirs), seconds."""
-    ours, theirs = zip(*pairs)
-    ratios = sorted(b / a for a, b in zip(ours, theirs))
-    low, _, high = statistics.quantiles(ratios, n=4)
-    row(
-        what,
-        format_ms(statistics.median(ours)),
-        format_ms(statistics.median(theirs)),
-        f"{statistics.median(ratios):.1f}",
-        f" {low:.1f}-{high:.1f}",
-    )
 
 
 def print_machine(pairs: int) -> None:
@@ -141,19 +116,6 @@ def as_user(user: str, work: Callable[[], object]):
     if os.waitpid(pid, 0)[1] != 0:
         raise RuntimeError("a caller failed")
     return json.loads(answer)
-
-
-def spawn(arguments: list[str], environment: dict[str, str]) -> float:
-    """Seconds until the program has ended, well."""
-    path = shutil.which(arguments[0])
-    null = [(os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0)]
-    begun = time.monotonic()
-    pid = os.posix_spawn(path, arguments, {**os.environ, **environment}, file_actions=null)
-    status = os.waitpid(pid, 0)[1]
-    seconds = time.monotonic() - begun
-    if status != 0:
-        raise RuntimeError(f"{arguments} failed")
-    return seconds
 
 
 class Caller:
@@ -327,11 +289,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--pairs", type=int, default=50, help="rounds of each comparison (50)")
     parser.add_argument("--windows", type=int, default=300, help="windows to see whether memory grows (300)")
+    parser.add_argument("--large-pairs", type=int, default=10, help="rounds on hosts with many rules (10)")
+    parser.add_argument("--renewals", type=int, default=0, help="renewals of each kind, and nothing else (0)")
     options = parser.parse_args()
-    if options.pairs < 2:
+    if options.renewals:
+        bench_renewals(options.renewals)
+        return
+    if min(options.pairs, options.large_pairs) < 2:
         parser.error("--pairs must be at least 2, for a median with quartiles")
 
     print_machine(options.pairs)
+    bench_hosts(options.pairs)
+    bench_large(options.large_pairs)
     with Testbed() as testbed:
         testbed.profile("portless", PORTLESS)
         testbed.profile("port80", PORT_80)

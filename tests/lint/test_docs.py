@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The documentation names what there is, all of it, and nothing else."""
 
+import math
 import re
 import xml.etree.ElementTree
 from pathlib import Path
@@ -9,10 +10,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
-PROFILES = ROOT / "docs/profiles.md"
+PAGES = sorted((ROOT / "docs/man").glob("*.in"))
 DOCUMENTS = [README, ROOT / "NEWS.md", *sorted((ROOT / "docs").glob("*.md"))]
-SCRIPTS = [path for path in sorted((ROOT / "docs/examples").iterdir()) if path.suffix != ".conf"]
-LATER = "not available in this version"
+SCRIPTS = sorted(path for path in (ROOT / "docs/examples").rglob("*") if path.is_file() and path.suffix not in (".conf", ".rules"))
 
 
 def text(path: Path) -> str:
@@ -22,39 +22,6 @@ def text(path: Path) -> str:
 def anchors(path: Path) -> set[str]:
     headings = re.findall(r"^#+ (.*)$", text(path), flags=re.M)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
-def keys_of_the_code() -> dict[tuple[str, str], bool]:
-    """(section, key): whether this version obeys it."""
-    found = re.findall(r'\[KEY_\w+\] = \{"(\w+)", "(\w+)",\s*(\w+)', text(ROOT / "src/core/profile-keys.c"))
-    assert found
-    return {(section, key): setter != "set_later" for section, key, setter in found}
-
-
-def keys_of_the_table() -> dict[tuple[str, str], bool]:
-    rows = re.findall(r"^\| (\w+) \| `(\w+)=` \| (.*) \|$", text(PROFILES), flags=re.M)
-    assert len(rows) == len({row[:2] for row in rows}), "a key stands there twice"
-    return {(section, key): not rest.endswith(f"| {LATER}") for section, key, rest in rows}
-
-
-def test_every_key_of_a_profile_is_in_the_table_and_no_other():
-    assert keys_of_the_table() == keys_of_the_code()
-
-
-def test_every_choice_of_a_key_is_in_the_table():
-    source = text(ROOT / "src/core/profile-keys.c")
-    for choices in re.findall(r"Choice choices\[\] = \{(.*?)\};", source, flags=re.S):
-        words = re.findall(r'\{"(\w+)"', choices)
-        assert words
-        rows = [row for row in text(PROFILES).splitlines() if all(f"`{word}`" in row for word in words)]
-        assert len(rows) == 1, words
-
-
-def test_no_document_names_a_key_that_there_is_not():
-    keys = {key for _, key in keys_of_the_code()}
-    for path in DOCUMENTS:
-        named = set(re.findall(r"`([A-Z][a-z]\w*)=", text(path)))
-        assert named - keys == set(), path.name
 
 
 def test_every_bus_error_is_explained():
@@ -85,18 +52,18 @@ def test_every_action_of_polkit_is_named():
         assert f"{last}`" in text(README), action.get("id")
 
 
-@pytest.mark.parametrize("path", [*DOCUMENTS, *SCRIPTS], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*DOCUMENTS, *SCRIPTS, *PAGES], ids=lambda path: path.name)
 def test_no_busctl_gives_up_early(path):
-    # an example is an indented line or one in a script, with what its backslashes continue
-    whole = text(path).replace("\\\n", " ")
-    examples = whole.splitlines() if path in SCRIPTS else re.findall(r"^    .*$", whole, flags=re.M)
+    # an example is an indented line or one in a script or page, with what its backslashes continue
+    whole = text(path).replace("\\e\n", " ").replace("\\\n", " ")
+    examples = whole.splitlines() if path in [*SCRIPTS, *PAGES] else re.findall(r"^    .*$", whole, flags=re.M)
     for line in examples:
         if re.search(r"\bbusctl\b.*\b(call|introspect|get-property)\b", line):
             assert "--timeout=infinity" in line, line
 
 
 def test_there_is_a_busctl_to_look_at():
-    assert text(README).count("busctl --timeout=infinity call") >= 3
+    assert text(README).count("busctl --timeout=infinity call") >= 2
 
 
 def test_the_packages_of_the_install_are_those_of_the_tools():
@@ -104,6 +71,15 @@ def test_the_packages_of_the_install_are_those_of_the_tools():
     packages = re.search(r"^build_packages=\((.*?)\)", common, flags=re.S | re.M)[1].split()
     command = re.search(r"^    sudo apt install (gcc.*?[^\\])$", text(README), flags=re.S | re.M)[1]
     assert command.replace("\\\n", " ").split() == packages
+
+
+def test_the_debian_package_is_built_with_them_as_well():
+    common = text(ROOT / "tools/lib/common.sh")
+    packages = re.search(r"^build_packages=\((.*?)\)", common, flags=re.S | re.M)[1].split()
+    paragraph = re.search(r"^Build-Depends:\n((?: .*\n)+)", text(ROOT / "debian/control"), flags=re.M)[1]
+    wanted = {line.split()[0].rstrip(",") for line in paragraph.splitlines()}
+    # what every package is built with, and what meson brings
+    assert set(packages) - {"gcc", "libc6-dev", "ninja-build"} <= wanted
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
@@ -115,3 +91,83 @@ def test_links_lead_somewhere(path):
         other = path.parent / name if name else path
         assert other.exists(), target
         assert not anchor or anchor in anchors(other), target
+
+
+def test_every_defence_has_the_test_that_it_names():
+    whole = text(ROOT / "docs/defences.md")
+    tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("*") if path.suffix in (".py", ".c"))
+    defined = set(re.findall(r"\b(?:def|static void) (test_\w+)\(", tests))
+    rows = re.findall(r"^\| (?!\||---)(?:[A-Z0-9, ]+)? ?\|.*\| (.*) \|$", whole, flags=re.M)
+    assert len(rows) > 45
+    for row in rows:
+        if row == "test":
+            continue
+        named = re.findall(r"`([^`]+)`", row)
+        assert named, row
+        for name in named:
+            if name.startswith("test_"):
+                assert name in defined, name
+            elif "/" in name:
+                assert (ROOT / name).exists(), name
+
+
+def test_what_the_readme_links_to_is_installed():
+    build = text(ROOT / "meson.build")
+    linked = set(re.findall(r"\]\((docs/[\w-]+\.md)", text(README)))
+    # CONTRIBUTING is for who has the sources
+    assert "docs/choosing.md" in linked
+    assert {path for path in linked if f"'{path}'" not in build} <= {"docs/CONTRIBUTING.md"}
+
+
+def test_every_example_profile_is_in_the_table_of_decisions():
+    named = re.findall(r"\]\(examples/([\w.-]+\.conf)\)", text(ROOT / "docs/choosing.md"))
+    assert set(named) == {path.name for path in (ROOT / "docs/examples").glob("*.conf")}
+
+
+def bounds() -> dict[str, int]:
+    """Every number that the code has a name for; times in seconds."""
+    sources = "\n".join(text(path) for top in ("include", "src") for path in (ROOT / top).rglob("*.[ch]"))
+    named = re.findall(r"\b([A-Z][A-Z_]+) = (\d+(?: \* \d+)*)\b|^#define ([A-Z_]+)\s+\(\(uint64_t\) (\d+(?: \* \d+)*)\)", sources, flags=re.M)
+    values = {a or c: math.prod(map(int, (b or d).split(" * "))) for a, b, c, d in named}
+    return {name: value // 1_000_000 if name.endswith("_USEC") else value for name, value in values.items()}
+
+
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [
+        ("README.md", "{QUOTA_WINDOWS_PER_UID} windows of one user or {QUOTA_WINDOWS} in all are open"),
+        ("README.md", "did not answer within {AUTHORITY_TIMEOUT_USEC} s"),
+        ("README.md", "At most {NEW_PER_SECOND} new connections a second are let in, with a burst of {NEW_BURST}."),
+        ("docs/SECURITY.md", "silent for {AUTHORITY_TIMEOUT_USEC} s"),
+        ("docs/SECURITY.md", "{QUOTA_WINDOWS_PER_UID} windows and {QUOTA_QUESTIONS_PER_UID} open questions to polkit for a uid, "
+                             "{QUOTA_WINDOWS} and {QUOTA_QUESTIONS} in all; {BROKER_CALLS_PER_UID} waiting calls for a uid, "
+                             "{BROKER_CALLS} in all, and apart from those {BROKER_WAITS_PER_UID} and {BROKER_WAITS} of `Wait`"),
+        ("docs/SECURITY.md", "{QUOTA_CHECKS_PER_UID} Checks of a uid in a row"),
+        ("docs/SECURITY.md", "new connections are limited to {NEW_PER_SECOND} a second"),
+        ("docs/SECURITY.md", "the same one of {LABEL_BITS} labels"),
+        ("docs/bus.md", "{QUOTA_CHECKS_PER_UID} calls of `Check` in a row"),
+        ("docs/defences.md", "{AUTHORITY_TIMEOUT_USEC} s, then it is taken back"),
+        ("docs/profiles.md", "up to {NEW_BURST} new connections at once, and {NEW_PER_SECOND} a second from then on"),
+        ("docs/profiles.md", "more than {CHALLENGE_FILES_MAX} of them are an error"),
+        ("docs/profiles.md", "at most {RUN_LINES_MAX} in ten seconds"),
+        ("docs/profiles.md", "does not come back within {MEND_LIMIT_USEC} s"),
+        ("docs/profiles.md", "takes more than {FIREWALLD_CALL_LIMIT_USEC} s for an answer"),
+        ("docs/troubleshooting.md", "One user may have {QUOTA_WINDOWS_PER_UID} windows open, and all together {QUOTA_WINDOWS}."),
+        ("docs/man/posternd.8.in", "takes {MAIN_STOP_LIMIT_USEC} seconds at most"),
+    ],
+)  # fmt: skip
+def test_numbers_are_those_of_the_code(path, sentence):
+    assert sentence.format(**bounds()) in " ".join(text(ROOT / path).split())
+
+
+def test_the_files_that_contributing_names_are_there():
+    named = set(re.findall(r"`([\w/*-]+\.c)`", text(ROOT / "docs/CONTRIBUTING.md")))
+    assert len(named) > 35
+    for name in named:
+        assert list((ROOT / "src").glob(f"**/{name}")) or "NAME" in name, name
+
+
+def test_the_tests_that_hold_the_documents_are_there():
+    table = re.search(r"^## Documents$(.*?)^## ", text(ROOT / "docs/CONTRIBUTING.md"), flags=re.M | re.S)[1]
+    named = set(re.findall(r"`(tests/[\w/.-]+)`", table))
+    assert len(named) > 8 and [name for name in named if not (ROOT / name).exists()] == []

@@ -7,6 +7,7 @@ import xml.etree.ElementTree
 from pathlib import Path
 
 import pytest
+from story import KINDS, LOG_H
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,6 +52,14 @@ def test_no_unbounded_string_functions():
     assert not places(sources("src"), r"(?<!\w)(?:strcpy|strcat|sprintf|vsprintf|gets|alloca|strdupa|strtok)\s*\(")
 
 
+def test_unit_of_the_broker():
+    """What it takes is bounded, and only its main process speaks for it."""
+    lines = (ROOT / "systemd/posternd.service.in").read_text().splitlines()
+    settings = dict(line.split("=", 1) for line in lines if re.match(r"[A-Z]\w*=", line))
+    assert int(settings["MemoryMax"].removesuffix("M")) <= 64 and int(settings["TasksMax"]) <= 16
+    assert settings["NotifyAccess"] == "main"
+
+
 def test_polkit_asks_an_administrator_by_default():
     files = list((ROOT / "polkit").glob("*.policy*"))
     assert files
@@ -79,3 +88,21 @@ def test_scripts_are_strict(script):
         assert "\nset -euo pipefail\n" in text
     if text.startswith("#!/bin/bash") or script.suffix == ".sh":
         subprocess.run(["bash", "-n", str(script)], check=True)
+
+
+def test_every_kind_of_record_is_in_the_catalogue():
+    catalogue = (ROOT / "systemd/postern.catalog").read_text()
+    assert KINDS and sorted(re.findall(r"^-- ([0-9a-f]{32})$", catalogue, flags=re.M)) == sorted(KINDS)
+    # and speaks of fields that there are
+    named = set(re.findall(r"@(\w+)@", catalogue))
+    assert named and named <= set(re.findall(r"\bPOSTERN_\w+", LOG_H))
+
+
+def test_every_kind_of_record_is_written_and_seen():
+    written = "".join(path.read_text() for path in sources("src"))
+    tests = [path.read_text() for path in (ROOT / "tests").rglob("test_*.py")]
+    # others say such words of something else
+    seen = "".join(text for text in tests if re.search(r"^(?:from|import) story\b", text, flags=re.M))
+    for name in KINDS.values():
+        assert re.search(rf"\bMESSAGE_{name.upper()}\b", written), f"nothing writes MESSAGE_{name.upper()}"
+        assert f'"{name}"' in seen, f"no test looks for a record of the kind {name}"

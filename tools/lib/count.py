@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Prints `PASSED FAILED SKIPPED` of a run: count.py meson TESTLOG.json | count.py pytest JUNIT.xml
+"""Prints `PASSED FAILED SKIPPED` of a run: count.py meson TESTLOG.json | count.py pytest JUNIT.xml...
 
-No report, or one without a test in it, is a failure. A case that a cmocka program skips counts as
+No report, or none with a test in it, is a failure. A case that a cmocka program skips counts as
 skipped, though the program as a whole says it passed.
 """
 
@@ -40,12 +40,15 @@ def count_pytest(path: Path) -> tuple[int, int, int]:
 
 
 def main() -> None:
-    kind, path = sys.argv[1], Path(sys.argv[2])
-    try:
-        counts = {"meson": count_meson, "pytest": count_pytest}[kind](path)
-    except (OSError, ValueError, xml.etree.ElementTree.ParseError):
-        counts = (0, 1, 0)
-    print(*(counts if sum(counts) else (0, 1, 0)))
+    kind, paths = sys.argv[1], sys.argv[2:]
+    total = [0, 0, 0]
+    for path in paths:
+        try:
+            counts = {"meson": count_meson, "pytest": count_pytest}[kind](Path(path))
+        except (OSError, ValueError, xml.etree.ElementTree.ParseError):
+            counts = (0, 1, 0)
+        total = [a + b for a, b in zip(total, counts, strict=True)]
+    print(*(total if sum(total) else (0, 1, 0)))
 
 
 if __name__ == "__main__":
