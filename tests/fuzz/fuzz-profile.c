@@ -75,12 +75,39 @@ static void check_environment(char **environment) {
         }
 }
 
+static void check_argv(char **argv) {
+        require(argv && argv[0] && argv[0][0] == '/');
+}
+
+/* Each key stands beside those alone that it means something with. */
+static void check_gate(const Profile *profile) {
+        bool opens = profile->n_ports > 0 && profile->gate != GATE_NONE;
+
+        require(profile->gate >= GATE_AUTO && profile->gate <= GATE_NONE);
+        require(profile->precedence == PRECEDENCE_LAST || profile->precedence == PRECEDENCE_FIRST);
+        require(!profile->chain || profile->gate != GATE_NONE);
+        require(!profile->zone || profile->gate == GATE_FIREWALLD);
+        require(!profile->zone || (*profile->zone && strlen(profile->zone) <= PROFILE_ZONE_MAX));
+        if (profile->gate == GATE_COMMAND) {
+                require(opens);
+                check_argv(profile->open_command);
+                check_argv(profile->close_command);
+        } else
+                require(!profile->open_command && !profile->close_command);
+        require(!profile->reach_renewal || (opens && !profile->unit));
+        require(!profile->open_on_challenge || opens);
+        require(profile->open_on_challenge == !!profile->challenge_directory);
+        require(!profile->challenge_directory || value_is_path(profile->challenge_directory));
+}
+
 static void check_accepted(const Profile *profile) {
         require(is_plain(profile->description));
         require(!profile->certificate || *profile->certificate == '/');
         require(!profile->exec != !profile->unit);
-        require(!profile->exec || (profile->exec[0] && profile->exec[0][0] == '/'));
-        require(!profile->unit || value_is_service(profile->unit));
+        if (profile->unit)
+                require(value_is_service(profile->unit));
+        else
+                check_argv(profile->exec);
         require(*profile->user);
         require(strcmp(profile->user, "4294967295") != 0);
         check_environment(profile->environment);
@@ -91,17 +118,14 @@ static void check_accepted(const Profile *profile) {
         require(profile->rate_limit_count >= 1 && profile->rate_limit_count <= 100);
         require(profile->rate_limit_interval_usec >= SECOND);
         require(profile->rate_limit_interval_usec <= 24 * 3600 * SECOND);
-        require(profile->gate == GATE_AUTO || profile->gate == GATE_NFTABLES ||
-                profile->gate == GATE_NONE);
-        require(profile->precedence == PRECEDENCE_LAST || profile->precedence == PRECEDENCE_FIRST);
-        require(!profile->chain || profile->gate != GATE_NONE);
+        check_gate(profile);
 }
 
 /* Every byte that could mean something else is written as an escape. */
-static void write_exec(FILE *stream, char **exec) {
-        fputs("Exec=", stream);
-        for (char **argument = exec; *argument; argument++) {
-                fputs(argument == exec ? "\"" : " \"", stream);
+static void write_argv(FILE *stream, const char *key, char **argv) {
+        fprintf(stream, "%s=", key);
+        for (char **argument = argv; *argument; argument++) {
+                fputs(argument == argv ? "\"" : " \"", stream);
                 for (const char *p = *argument; *p; p++)
                         if (*p > ' ' && *p <= '~' && *p != '"' && *p != '\\')
                                 fputc(*p, stream);
@@ -121,7 +145,7 @@ static void write_profile(FILE *stream, const Profile *profile) {
         if (profile->unit)
                 fprintf(stream, "Unit=%s\n", profile->unit);
         else {
-                write_exec(stream, profile->exec);
+                write_argv(stream, "Exec", profile->exec);
                 fprintf(stream, "User=%s\nNoNewPrivileges=%s\n", profile->user,
                         profile->no_new_privileges ? "yes" : "no");
         }
@@ -129,12 +153,20 @@ static void write_profile(FILE *stream, const Profile *profile) {
                 fprintf(stream, "Environment=%s\n", *item);
         fprintf(stream,
                 "[Window]\nPorts=%s\nDefaultDuration=%" PRIu64 "us\nMaxDuration=%" PRIu64
-                "us\nRateLimit=%u/%" PRIu64 "us\n",
+                "us\nRateLimit=%u/%" PRIu64 "us\nReach=%s\nOpenOn=%s\nChallengeDirectory=%s\n",
                 ports, profile->default_duration_usec, profile->max_duration_usec,
-                profile->rate_limit_count, profile->rate_limit_interval_usec);
-        fprintf(stream, "[Gate]\nType=%s\n", gate_type_to_string(profile->gate));
+                profile->rate_limit_count, profile->rate_limit_interval_usec,
+                profile->reach_renewal ? "renewal" : "any",
+                profile->open_on_challenge ? "challenge" : "start",
+                profile->challenge_directory ? profile->challenge_directory : "");
+        fprintf(stream, "[Gate]\nType=%s\nZone=%s\n", gate_type_to_string(profile->gate),
+                profile->zone ? profile->zone : "");
         if (profile->gate == GATE_NONE)
                 return;
+        if (profile->gate == GATE_COMMAND) {
+                write_argv(stream, "OpenCommand", profile->open_command);
+                write_argv(stream, "CloseCommand", profile->close_command);
+        }
         fprintf(stream, "Chain=%s\nPrecedence=%s\n", profile->chain ? profile->chain : "",
                 profile->precedence == PRECEDENCE_FIRST ? "first" : "last");
 }
@@ -170,6 +202,12 @@ static void check_same(const Profile *a, const Profile *b) {
         require(a->rate_limit_interval_usec == b->rate_limit_interval_usec);
         require(a->gate == b->gate && a->precedence == b->precedence);
         require(same_string(a->chain, b->chain));
+        require(same_string(a->zone, b->zone));
+        require(same_strings(a->open_command, b->open_command));
+        require(same_strings(a->close_command, b->close_command));
+        require(a->reach_renewal == b->reach_renewal);
+        require(a->open_on_challenge == b->open_on_challenge);
+        require(same_string(a->challenge_directory, b->challenge_directory));
 }
 
 static void check_written(const Profile *profile) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 
-/* Runs a fuzzer over the files of a directory, each once, without libFuzzer. */
+/* Runs a fuzzer over the files of some directories, each once, without libFuzzer. */
 
 #include "fuzz.h"
 
@@ -30,25 +30,33 @@ static void replay(const char *path) {
         (void) LLVMFuzzerTestOneInput(data, size);
 }
 
-int main(int argc, char **argv) {
+static int replay_all(const char *directory) {
         struct dirent **entries;
-        int n, n_files = 0;
+        int n = scandir(directory, &entries, NULL, alphasort), n_files = 0;
 
-        require(argc == 2);
-        n = scandir(argv[1], &entries, NULL, alphasort);
         require(n >= 0);
         for (int i = 0; i < n; i++) {
                 char path[PATH_MAX];
 
-                if (entries[i]->d_name[0] != '.') {
-                        require(snprintf(path, sizeof(path), "%s/%s", argv[1], entries[i]->d_name) <
-                                (int) sizeof(path));
+                if (entries[i]->d_type != DT_DIR) {
+                        require(snprintf(path, sizeof(path), "%s/%s", directory,
+                                         entries[i]->d_name) < (int) sizeof(path));
                         replay(path);
                         n_files++;
                 }
                 free(entries[i]);
         }
         free(entries);
-        printf("%d files\n", n_files);
-        return n_files > 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+        return n_files;
+}
+
+int main(int argc, char **argv) {
+        require(argc > 1);
+        for (int i = 1; i < argc; i++) {
+                int n_files = replay_all(argv[i]);
+
+                printf("%s: %d files\n", argv[i], n_files);
+                require(n_files > 0);
+        }
+        return EXIT_SUCCESS;
 }
