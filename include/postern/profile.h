@@ -122,6 +122,7 @@ void profile_format_ports(const Profile *profile, char *ret, size_t size);
 void ports_format(const Port *ports, size_t n_ports, char *ret, size_t size);
 /* By number, then by protocol; for qsort(). */
 int port_compare(const void *a, const void *b);
+bool ports_are_same(const Port *a, size_t n_a, const Port *b, size_t n_b);
 /* Adds to ports (PROFILE_PORTS_MAX of them fit) what of others is not among them, and sorts them.
  * -ENOSPC: it does not fit, and nothing was changed. */
 int ports_join(Port *ports, size_t *n_ports, const Port *others, size_t n_others);

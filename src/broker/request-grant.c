@@ -163,8 +163,8 @@ static bool request_asks_same(const Request *request, const Request *other) {
         if (!a || !b)
                 return !a && !b && strcmp(request->window_id, other->window_id) == 0;
         return request->duration_usec == other->duration_usec && a->gate == b->gate &&
-               strcmp(a->name, b->name) == 0 && a->n_ports == b->n_ports &&
-               memcmp(a->ports, b->ports, a->n_ports * sizeof(a->ports[0])) == 0;
+               strcmp(a->name, b->name) == 0 &&
+               ports_are_same(a->ports, a->n_ports, b->ports, b->n_ports);
 }
 
 static Request *request_find_same(const Request *request) {

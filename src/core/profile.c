@@ -193,6 +193,15 @@ int port_compare(const void *a, const void *b) {
         return (x->protocol > y->protocol) - (x->protocol < y->protocol);
 }
 
+bool ports_are_same(const Port *a, size_t n_a, const Port *b, size_t n_b) {
+        if (n_a != n_b)
+                return false;
+        for (size_t i = 0; i < n_a; i++)
+                if (port_compare(&a[i], &b[i]) != 0)
+                        return false;
+        return true;
+}
+
 int ports_join(Port *ports, size_t *n_ports, const Port *others, size_t n_others) {
         Port all[PROFILE_PORTS_MAX];
         size_t n = *n_ports;

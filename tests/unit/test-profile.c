@@ -435,6 +435,26 @@ static void gate_digest(void **state) {
         }
 }
 
+/* Whatever lies between a port's members. */
+static void same_ports(void **state) {
+        Port a[2], b[2];
+
+        memset(a, 0, sizeof(a));
+        memset(b, 0xff, sizeof(b));
+        for (uint16_t i = 0; i < 2; i++) {
+                a[i].protocol = b[i].protocol = PROTOCOL_TCP;
+                a[i].number = b[i].number = (uint16_t) (80 + i);
+        }
+        assert_true(ports_are_same(a, 2, b, 2));
+        assert_true(ports_are_same(a, 0, b, 0));
+        assert_false(ports_are_same(a, 2, b, 1));
+        b[1].protocol = PROTOCOL_UDP;
+        assert_false(ports_are_same(a, 2, b, 2));
+        assert_true(ports_are_same(a, 1, b, 1));
+        b[0].number = 8080;
+        assert_false(ports_are_same(a, 1, b, 1));
+}
+
 int main(void) {
 #define TEST(function) cmocka_unit_test_setup_teardown(function, set_up, remove_config_dir)
         const struct CMUnitTest tests[] = {
@@ -458,6 +478,7 @@ int main(void) {
                 TEST(lists_of_nothing),
                 cmocka_unit_test(strings),
                 cmocka_unit_test(gate_digest),
+                cmocka_unit_test(same_ports),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
