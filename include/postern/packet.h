@@ -8,7 +8,7 @@
  * connection yet, that it did not come in through loopback. The rest is guessed as a stranger's
  * would be: an address that stands in no list, the interface of the default route, no mark. So
  * there are two answers: whether the rule matches the guess, and whether that is so for everybody.
- * For advice alone: nothing that opens or shuts a port asks this.
+ * It advises, and refuses a window that would let in nobody (gate-ports); what it says opens nothing.
  */
 
 #include <libnftnl/rule.h>

@@ -117,6 +117,9 @@ int packet_ask_set(Packet *packet, uint32_t family, const char *table, const cha
 
         if (!packet->query || packet->n_queries >= PACKET_SET_QUERIES_MAX)
                 return -ENODATA;
+        /* no set has a longer name, and the requests have room for no longer one */
+        if (strlen(set) >= NFT_NAME_MAXLEN)
+                return -ENODATA;
         packet->n_queries++;
         r = ask_key_size(packet, family, table, set, &size);
         if (r < 0)

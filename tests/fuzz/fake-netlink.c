@@ -54,6 +54,7 @@ static uint16_t answer_to(uint16_t request) {
                 NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETTABLE,
                 NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETCHAIN,
                 NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETRULE,
+                NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETSET,
                 NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETSETELEM,
                 NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETGEN,
                 NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET,
@@ -300,9 +301,9 @@ static void expect_crashes(void) {
 }
 
 /* What was being built when it ended the program is lost. */
-#define DEFINE_FIT(kind, parse)                                                                    \
+#define DEFINE_FIT(kind, type, parse)                                                              \
         static bool kind##_is_fit(const struct nlmsghdr *message) {                                \
-                struct nftnl_##kind *object = nftnl_##kind##_alloc();                              \
+                struct type *object = type##_alloc();                                              \
                 jmp_buf here;                                                                      \
                 bool fit = false;                                                                  \
                                                                                                    \
@@ -317,14 +318,15 @@ static void expect_crashes(void) {
                 if (__lsan_enable)                                                                 \
                         __lsan_enable();                                                           \
                 way_out = NULL;                                                                    \
-                nftnl_##kind##_free(object);                                                       \
+                type##_free(object);                                                               \
                 return fit;                                                                        \
         }
 
-DEFINE_FIT(table, nftnl_table_nlmsg_parse)
-DEFINE_FIT(chain, nftnl_chain_nlmsg_parse)
-DEFINE_FIT(rule, nftnl_rule_nlmsg_parse)
-DEFINE_FIT(set, nftnl_set_elems_nlmsg_parse)
+DEFINE_FIT(table, nftnl_table, nftnl_table_nlmsg_parse)
+DEFINE_FIT(chain, nftnl_chain, nftnl_chain_nlmsg_parse)
+DEFINE_FIT(rule, nftnl_rule, nftnl_rule_nlmsg_parse)
+DEFINE_FIT(set, nftnl_set, nftnl_set_nlmsg_parse)
+DEFINE_FIT(elements, nftnl_set, nftnl_set_elems_nlmsg_parse)
 
 static bool is_fit(const struct nlmsghdr *message) {
         switch (message->nlmsg_type) {
@@ -334,8 +336,10 @@ static bool is_fit(const struct nlmsghdr *message) {
                 return chain_is_fit(message);
         case NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWRULE:
                 return rule_is_fit(message);
-        case NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWSETELEM:
+        case NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWSET:
                 return set_is_fit(message);
+        case NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWSETELEM:
+                return elements_is_fit(message);
         default:
                 return true;
         }

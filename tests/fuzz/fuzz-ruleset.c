@@ -20,7 +20,9 @@
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_conntrack.h>
 #include <postern/conntrack.h>
+#include <postern/firewalld-rules.h>
 #include <postern/gate-nftables.h>
+#include <postern/gate-ports.h>
 #include <postern/gate-rule.h>
 #include <postern/guard.h>
 #include <postern/marks.h>
@@ -186,29 +188,38 @@ static void check_carried_out(const Ruleset *ruleset, const Profile *profile,
         free(after.rules);
 }
 
-/* What Check says of a port; sets are not asked. */
-static void try_port(const Ruleset *ruleset, const GatePlan *plan) {
+/* What Check says of a port, and what is refused because of it. */
+static void try_ports(const Ruleset *ruleset, Netlink *query, const GatePlan *plan) {
         static const uint32_t families[] = {NFPROTO_IPV4, NFPROTO_IPV6};
-        static const Port ports[] = {{PROTOCOL_TCP, 80}, {PROTOCOL_UDP, 53}};
+        static const Profile profile = {
+                .ports = {{PROTOCOL_TCP, 80}, {PROTOCOL_UDP, 53}},
+                .n_ports = 2,
+        };
+        _cleanup_free_ char *problem = NULL;
         unsigned n_rules = 0;
         const PortQuestion question = {
                 .ruleset = ruleset,
+                .query = query,
                 .places = plan->places,
                 .n_places = plan->n_places,
                 .n_rules = &n_rules,
         };
 
-        for (size_t i = 0; i < ELEMENTS(families) * ELEMENTS(ports); i++) {
+        for (size_t i = 0; i < ELEMENTS(families) * profile.n_ports; i++) {
                 PortAnswer answer = {};
-                int r = port_fate(&question, families[i % 2], &ports[i / 2], &answer);
+                int r = port_fate(&question, families[i % 2], &profile.ports[i / 2], &answer);
 
                 require(r == 0 || r == -E2BIG);
                 if (r == 0 && answer.fate != PORT_OPEN)
                         require(answer.decider.table && answer.decider.chain);
         }
+        if (gate_ports_check(ruleset, query, &profile, plan, &problem) == GATE_OK)
+                require(!problem);
+        else
+                require(problem && *problem && value_is_printable(problem));
 }
 
-static void try_plan(const Ruleset *ruleset, const Profile *profile) {
+static void try_plan(const Ruleset *ruleset, Netlink *query, const Profile *profile) {
         GatePlan plan = {.wants_doubts = true};
         _cleanup_free_ char *problem = NULL;
         int r = gate_nftables_plan(ruleset, profile, "", &plan, &problem);
@@ -230,11 +241,11 @@ static void try_plan(const Ruleset *ruleset, const Profile *profile) {
                 require(value_is_printable(plan.doubts[i].table) &&
                         value_is_printable(plan.doubts[i].chain));
         check_nothing_missed(&plan, ruleset);
-        try_port(ruleset, &plan);
+        try_ports(ruleset, query, &plan);
         check_carried_out(ruleset, profile, &plan);
 }
 
-static void try_plans(const Ruleset *ruleset) {
+static void try_plans(const Ruleset *ruleset, Netlink *query) {
         for (size_t i = 0; i <= ruleset->n_chains && i <= NAMED_CHAINS_MAX; i++) {
                 _cleanup_free_ char *text = NULL, *chain = NULL;
 
@@ -250,10 +261,11 @@ static void try_plans(const Ruleset *ruleset) {
                                 continue;
                 }
                 for (int precedence = PRECEDENCE_LAST; precedence <= PRECEDENCE_FIRST; precedence++)
-                        try_plan(ruleset, &(Profile){
-                                                  .chain = chain,
-                                                  .precedence = (GatePrecedence) precedence,
-                                          });
+                        try_plan(ruleset, query,
+                                 &(Profile){
+                                         .chain = chain,
+                                         .precedence = (GatePrecedence) precedence,
+                                 });
         }
 }
 
@@ -406,7 +418,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                 make_consistent(ruleset);
                 ruleset->uplinks[0] = (Uplink){.name = "eth0", .index = 2};
                 ruleset->uplinks[1] = (Uplink){};
-                try_plans(ruleset);
+                try_plans(ruleset, &query);
+                (void) firewalld_left_rules(ruleset);
+                (void) firewalld_left_port(ruleset, &(Port){PROTOCOL_TCP, 80}, 1);
                 check_marks(&query, ruleset);
                 check_lease(&query, ruleset);
                 ruleset_free(ruleset);

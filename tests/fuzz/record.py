@@ -18,11 +18,12 @@ from pathlib import Path
 CLONE_NEWNET = 0x40000000
 NETLINK_NETFILTER, NETLINK_SOCK_DIAG = 12, 4
 NFTABLES, CTNETLINK = 10 << 8, 1 << 8
-GETTABLE, GETCHAIN, GETRULE, GETSETELEM = (NFTABLES | n for n in (1, 4, 7, 13))
+GETTABLE, GETCHAIN, GETRULE, GETSET, GETSETELEM = (NFTABLES | n for n in (1, 4, 7, 10, 13))
 CT_GET = CTNETLINK | 1
 SOCK_DIAG_BY_FAMILY = 20
 ACK_DUMP = 0x001 | 0x300
 DONE, ERROR = 3, 2
+NFPROTO_INET = 1
 
 DEFAULT_DENY = """
 table inet filter {
@@ -120,6 +121,28 @@ table netdev n {
 }
 """
 
+# what is asked for single elements, before the input hook and behind it
+SETS = """
+table inet early {
+    set blocked { type ipv4_addr; flags interval; elements = { 192.0.2.0/24 } }
+    set ports { type inet_proto . inet_service; elements = { tcp . 80, udp . 53 } }
+    map fates { type inet_service : verdict; elements = { 80 : accept, 53 : goto wan } }
+    map elsewhere { type inet_service : inet_service; elements = { 53 : 5353 } }
+    chain prerouting {
+        type filter hook prerouting priority -300
+        ip saddr @blocked drop
+        meta l4proto . th dport @ports counter
+        udp dport vmap @fates
+    }
+    chain dstnat {
+        type nat hook prerouting priority -100
+        meta l4proto udp redirect to : udp dport map @elsewhere
+    }
+    chain wan { iifname { "wan0", "wan1" } drop; }
+    chain input { type filter hook input priority 0; policy drop; tcp dport vmap @fates; }
+}
+"""
+
 EARLY_DENIAL = """
 table inet early { chain prerouting { type filter hook prerouting priority -300; drop; }
 }
@@ -192,6 +215,12 @@ COMMIT
 COMMIT
 """
 
+SETS_OF = {
+    "open-window": [("postern", "w0123456789ab")],
+    "jumps": [("filter", "verdicts")],
+    "sets": [("early", name) for name in ("blocked", "ports", "fates", "elsewhere")],
+}
+
 # connections that a window let in: established, half closed, over both families
 CONNECTIONS = """
 table inet t {
@@ -222,7 +251,12 @@ def attribute(kind: int, value: bytes) -> bytes:
 
 
 def ruleset() -> bytes:
-    return b"".join(dump(kind) for kind in (GETTABLE, GETCHAIN, GETRULE))
+    return b"".join(dump(kind) for kind in (GETTABLE, GETCHAIN, GETRULE, GETSET))
+
+
+def dump_elements(table: str, name: str) -> bytes:
+    names = attribute(1, table.encode() + b"\0") + attribute(2, name.encode() + b"\0")
+    return dump(GETSETELEM, payload=struct.pack("=BBH", NFPROTO_INET, 0, 0) + names)
 
 
 def run(*command: str, text: str) -> None:
@@ -254,16 +288,14 @@ def main() -> None:
         "jumps": JUMPS,
         "notrack": EARLY,
         "denied-early": EARLY_DENIAL,
+        "sets": SETS,
         "firewalld": FIREWALLD,
     }
     for name, text in rulesets.items():
         assert libc.unshare(CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
         run("nft", "-f", "-", text=text)
-        recorded = ruleset()
-        if name == "open-window":
-            names = attribute(1, b"postern\0") + attribute(2, b"w0123456789ab\0")
-            recorded += dump(GETSETELEM, payload=struct.pack("=BBH", 1, 0, 0) + names)
-        (directory / name).write_bytes(recorded)
+        elements = b"".join(dump_elements(*where) for where in SETS_OF.get(name, ()))
+        (directory / name).write_bytes(ruleset() + elements)
 
     for name, text in {"iptables-nft": IPTABLES, "ufw": UFW}.items():
         assert libc.unshare(CLONE_NEWNET) == 0
