@@ -226,6 +226,7 @@ static const struct {
         {"org.freedesktop.DBus.Peer", "Ping", ""},
         {BUS_WINDOW_INTERFACE, "Extend", "t"},
         {NULL, "Close", ""},
+        {"org.freedesktop.DBus.Peer", "GetMachineId", ""},
 };
 
 static const char *const properties[] = {"Version",
@@ -257,7 +258,9 @@ static const char *const properties[] = {"Version",
                                          "Names",
                                          "NamesLeftOut",
                                          "SourceNetworks",
-                                         "SourceNetworksComplete"};
+                                         "SourceNetworksComplete",
+                                         "OwedCloses",
+                                         "CloseOwed"};
 
 static int append_property(sd_bus_message *message, const char *member) {
         static const char *const interfaces[] = {BUS_MANAGER_INTERFACE, BUS_WINDOW_INTERFACE,

@@ -23,9 +23,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         require(profile_name_is_valid(record.profile));
         require(strlen(record.boot_id) == STATE_BOOT_ID_SIZE - 1);
         require(record.n_ports > 0 && record.n_ports <= PROFILE_PORTS_MAX);
-        for (size_t i = 0; i < record.n_ports; i++)
+        for (size_t i = 0; i < record.n_ports; i++) {
                 require(record.ports[i].number > 0 && protocol_to_string(record.ports[i].protocol));
-        require(record.claims.n == 0 || record.gate == GATE_FIREWALLD);
+                require(i == 0 || port_compare(&record.ports[i - 1], &record.ports[i]) < 0);
+        }
+        require(record.gate == GATE_COMMAND || record.gate == GATE_FIREWALLD);
+        require(record.claims.n == 0 || (record.gate == GATE_FIREWALLD &&
+                                         firewalld_instance_is_valid(record.claims.instance)));
         require(record.claims.n <= FIREWALLD_CLAIMS_MAX);
         for (size_t i = 0; i < record.claims.n; i++)
                 require(firewalld_zone_is_valid(record.claims.list[i].zone));

@@ -60,6 +60,21 @@ static void check_packet(const RunPacket *packet) {
         }
 }
 
+/* A name that is made of it is a cgroup's. */
+static void check_run(const RunPacket *packet) {
+        const char *window = run_packet_get(packet, "window");
+        char name[RUN_NAME_MAX];
+        RunVerb verb;
+
+        if (run_verb_from_string(packet->word, &verb) < 0)
+                return;
+        require(strcmp(run_verb_to_string(verb), packet->word) == 0);
+        if (!window || run_name(verb, window, name) < 0)
+                return;
+        require(strlen(name) >= strlen(window) && strncmp(name, window, strlen(window)) == 0);
+        require(!name[strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789")]);
+}
+
 static void check_said_again(const RunPacket *packet) {
         RunPacket said, heard;
 
@@ -126,6 +141,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         }
         if (r == 1) {
                 check_packet(&packet);
+                check_run(&packet);
                 check_certificates(&packet);
                 check_said_again(&packet);
         }

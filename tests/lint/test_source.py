@@ -106,3 +106,17 @@ def test_every_kind_of_record_is_written_and_seen():
     for name in KINDS.values():
         assert re.search(rf"\bMESSAGE_{name.upper()}\b", written), f"nothing writes MESSAGE_{name.upper()}"
         assert f'"{name}"' in seen, f"no test looks for a record of the kind {name}"
+
+
+def test_what_callers_can_say_is_fuzzed():
+    fuzzer = (ROOT / "tests/fuzz/fuzz-bus.c").read_text()
+    names = {
+        element.get("name")
+        for file in (ROOT / "dbus").glob("*.xml")
+        for element in xml.etree.ElementTree.parse(file).getroot().iter()
+        if element.tag in ("method", "property")
+    }
+    listed = re.search(r"\bbus_methods\[\] = \{\n(.*?)\n\};", (ROOT / "src/broker/bus.c").read_text(), flags=re.S)
+    names |= set(re.findall(r'\{"?[\w.]+"?, "(\w+)",', listed[1]))
+    assert {"Renew", "AdmittedConnections", "GetMachineId"} <= names
+    assert {name for name in names if f'"{name}"' not in fuzzer} == set()
