@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <postern/challenge.h>
 #include <postern/cleanup.h>
 #include <postern/clock.h>
 #include <postern/log.h>
@@ -41,10 +42,20 @@ static const struct {
                  "Certificate=/c\n"},
         {"rare", "[Renewal]\nExec=/a\n[Window]\nPorts=80/tcp\nRateLimit=1/1d\n"},
         {"bad", "[Renewal]\nExec=a\n"},
+        {"armed", "[Renewal]\nExec=/a\n[Window]\nPorts=80/tcp\nRateLimit=100/1s\n"
+                  "OpenOn=challenge\nChallengeDirectory=/d\n"},
+        {"narrow", "[Renewal]\nExec=/a\n[Window]\nPorts=80/tcp\nRateLimit=100/1s\n"
+                   "Reach=renewal\n"},
+        {"nogate", "[Renewal]\nUnit=a.service\n[Window]\nPorts=80/tcp\nRateLimit=100/1s\n"
+                   "[Gate]\nType=none\n"},
 };
 
-const char *fake_profile_name(unsigned number) {
-        return profiles[number % ELEMENTS(profiles)].name;
+const char *fake_profile_at(unsigned i) {
+        return i < ELEMENTS(profiles) ? profiles[i].name : NULL;
+}
+
+const char *fake_profile_name(uint8_t byte) {
+        return profiles[byte < 0xe0 ? byte % 4 : 4 + byte % 3].name;
 }
 
 int __wrap_profile_load(const char *config_dir, const char *name, unsigned flags, Profile **ret,
@@ -114,6 +125,70 @@ void __wrap_records_note_begun(Records *records, const char *profile) {
 void __wrap_records_note_closed(Records *records, const char *profile, WindowResult result,
                                 uint64_t closed_at, const Certificate *certificate) {
         require(result != RESULT_NONE);
+}
+
+/* challenge.c, and of cgroup.c what says which cgroup a path is */
+
+int __wrap_challenge_new(Challenge **ret, sd_event *event, const char *directory,
+                         ChallengeCallback callback, void *userdata);
+Challenge *__wrap_challenge_free(Challenge *challenge);
+int __wrap_run_cgroup_identify(const char *path, uint32_t *ret_level, uint64_t *ret_id);
+
+struct Challenge {
+        ChallengeCallback callback;
+        void *userdata;
+        bool pending;
+        Challenge *next;
+};
+
+static Challenge *challenges;
+
+int __wrap_challenge_new(Challenge **ret, sd_event *event, const char *directory,
+                         ChallengeCallback callback, void *userdata) {
+        Challenge *challenge = calloc(1, sizeof(*challenge));
+
+        require(challenge && strcmp(directory, "/d") == 0);
+        challenge->callback = callback;
+        challenge->userdata = userdata;
+        challenge->next = challenges;
+        *ret = challenges = challenge;
+        return 0;
+}
+
+Challenge *__wrap_challenge_free(Challenge *challenge) {
+        for (Challenge **link = &challenges; challenge && *link; link = &(*link)->next)
+                if (*link == challenge) {
+                        *link = challenge->next;
+                        break;
+                }
+        free(challenge);
+        return NULL;
+}
+
+void fake_challenge_tell(unsigned n, bool pending) {
+        Challenge *challenge = challenges;
+
+        for (; challenge && n > 0; n--)
+                challenge = challenge->next;
+        if (!challenge || challenge->pending == pending)
+                return;
+        challenge->pending = pending;
+        challenge->callback(pending, challenge->userdata);
+}
+
+static bool is_token_there(void) {
+        for (const Challenge *challenge = challenges; challenge; challenge = challenge->next)
+                if (challenge->pending)
+                        return true;
+        return false;
+}
+
+int __wrap_run_cgroup_identify(const char *path, uint32_t *ret_level, uint64_t *ret_id) {
+        if (fake_world.door_refuses)
+                return -EOPNOTSUPP;
+        *ret_level = 3;
+        *ret_id = 4711;
+        return 0;
 }
 
 /* libc and libsystemd: the clock, and chance */
@@ -368,6 +443,7 @@ int door_new(Door **ret, sd_event *event, const char *runtime_dir, DoorCallback 
 }
 
 Door *door_free(Door *door) {
+        require(!challenges); /* they go with the windows that wait for them */
         fake_world.n_doors = 0;
         free(door);
         return the_door = NULL;
@@ -397,6 +473,8 @@ int door_open(Door *door, const char *window_id, const Profile *profile, uint64_
         require(profile->n_ports > 0 && profile->gate != GATE_NONE);
         require(deadline > now && deadline - now <= profile->max_duration_usec);
         require(!find_door(door, window_id));
+        require(!profile->open_on_challenge || is_token_there());
+        require(profile->reach_renewal == (reach && reach->level > 0));
         if (fake_world.door_breaks)
                 return -EIO;
         if (fake_world.door_refuses || *legacy) {

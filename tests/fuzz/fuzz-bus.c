@@ -13,10 +13,12 @@
 #include "fuzz.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <postern/bus.h>
 #include <postern/cleanup.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 enum { STEPS_MAX = 64, CALLERS = 4, CALLS_MAX = STEPS_MAX, QUESTIONS_MAX = 64, TURNS_MAX = 10000 };
 
@@ -44,7 +46,7 @@ static struct {
         bool lost;
 
         bool opening_granted[CALLERS + 1], log_granted[CALLERS + 1];
-        bool profile_granted[4];
+        bool profile_granted[FAKE_PROFILES];
 } world;
 
 static uint8_t take_byte(void) {
@@ -93,7 +95,7 @@ static unsigned find_sender(const char *name) {
 
 static bool may_open(const char *profile) {
         for (unsigned i = 0; i < ELEMENTS(world.profile_granted); i++)
-                if (strcmp(fake_profile_name(i), profile) == 0)
+                if (strcmp(fake_profile_at(i), profile) == 0)
                         return world.profile_granted[i];
         return false;
 }
@@ -122,12 +124,30 @@ static void on_answer(sd_bus_message *message) {
         }
 }
 
+static int on_inhibit(sd_bus_message *message) {
+        int fd, r;
+
+        if (fake_world.door_breaks)
+                return sd_bus_reply_method_errorf(message, SD_BUS_ERROR_ACCESS_DENIED, "no");
+        fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        require(fd >= 0);
+        r = sd_bus_reply_method_return(message, "h", fd);
+        close(fd);
+        return r;
+}
+
 static int on_message(sd_bus_message *message, void *userdata, sd_bus_error *error) {
         uint8_t type = 0;
 
         (void) sd_bus_message_get_type(message, &type);
         if (sd_bus_message_is_method_call(message, "org.freedesktop.DBus", "Hello") > 0)
                 return sd_bus_reply_method_return(message, "s", OURS);
+        /* what is asked about no caller is answered here: a seed means the same when there is more
+         * of it */
+        if (sd_bus_message_is_method_call(message, "org.freedesktop.DBus", "AddMatch") > 0)
+                return sd_bus_reply_method_return(message, NULL);
+        if (sd_bus_message_is_method_call(message, "org.freedesktop.login1.Manager", "Inhibit") > 0)
+                return on_inhibit(message);
         if (type == SD_BUS_MESSAGE_METHOD_RETURN || type == SD_BUS_MESSAGE_METHOD_ERROR)
                 on_answer(message);
         else if (type == SD_BUS_MESSAGE_METHOD_CALL &&
@@ -172,6 +192,9 @@ static const char *take_path(void) {
                 strcpy(path, BUS_WINDOW_PREFIX);
         else if (which < 0xe0)
                 strcpy(path, BUS_PROFILE_PREFIX);
+        else if (which < 0xf0)
+                (void) snprintf(path, sizeof(path), "%s/%s", BUS_PROFILE_PREFIX,
+                                fake_profile_name(which));
         return path;
 }
 
@@ -334,7 +357,7 @@ static int append_verdict(sd_bus_message *reply, sd_bus_message *question, uint8
         if (yes && strcmp(action, "org.postern.renewal1.request-window") == 0) {
                 world.opening_granted[find_sender(sender)] = true;
                 for (unsigned i = 0; i < ELEMENTS(world.profile_granted); i++)
-                        world.profile_granted[i] |= strcmp(fake_profile_name(i), profile) == 0;
+                        world.profile_granted[i] |= strcmp(fake_profile_at(i), profile) == 0;
         }
         if (yes && strcmp(action, "org.postern.renewal1.read-log") == 0)
                 world.log_granted[find_sender(sender)] = true;
@@ -467,6 +490,10 @@ static void step(void) {
                         broker_stop(world.broker);
                 break;
         default:
+                if (what == 0xdf) {
+                        how = take_byte();
+                        fake_challenge_tell(how >> 4, how & 1);
+                }
                 settle();
                 break;
         }
