@@ -77,8 +77,8 @@ def test_killed(host):
     assert_open(host)
     strangers = [host.held(HOST4), host.held(HOST6)]
     assert all(connection.state() == "alive" for connection in strangers + office)
-    event = now()
     daemon.kill9()
+    event = now()
     assert_silent(host, event)
     daemon.wait()
     assert host.cloud.is_open() and tables(host) == {"postern_guard"}

@@ -250,8 +250,8 @@ def test_killed_in_a_window(testbed, cloud):
         window = renewal.request()
         for family in FAMILIES:
             prober.wait_for(Outcome.OPEN, family)
-        event = now()
         daemon.kill9()
+        event = now()
         daemon.wait()
         assert_silent(prober, event)
         assert cloud.is_open() and cloud.verbs() == ["open"]

@@ -230,8 +230,8 @@ def test_killed(host):
     host.renewal.request()
     host.assert_open()
     strangers = host.strangers()
-    event = now()
     daemon.kill9()
+    event = now()
     host.assert_shut(event)
     assert host.firewalld.ports() == ["80/tcp"] and host.tables() == {"postern_guard"}
     assert all(connection.state() != "alive" for connection in strangers)
