@@ -102,6 +102,7 @@ def test_sigkill_in_a_window(site):
     host.run("systemctl", "daemon-reload")
     call = site.open_window()
     host.kill(signal.SIGKILL, host.main_pid())
+    wait_until(lambda: host.main_pid() == 0, "posternd to be dead")
     event = now()
     site.assert_shut(event)
     call.communicate(timeout=60)

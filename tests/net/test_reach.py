@@ -12,7 +12,7 @@ import pytest
 from bus import BusError
 from net import HOST4, HOST6
 from probe import FAMILIES, Listener, Outcome, Prober
-from process import netns, now, wait_until
+from process import netns, now, processes, wait_until
 from scene import state, wait_state
 
 PROGRAM = Path(__file__).parents[1] / "lib/reach.py"
@@ -141,8 +141,9 @@ def test_the_client_dies(testbed):
         window = renewal.request()
         renewal.tell("listen")
         prober.wait_for(Outcome.OPEN, "v4", since=now())
-        event = now()
         renewal.tell("exit 9", done=False)
+        wait_until(lambda: not any(str(PROGRAM) in line for line in processes().values()), "the client to be gone")
+        event = now()
         wait_state(testbed, window, "closed")
         for family in FAMILIES:
             assert prober.outcomes(family, event + 100_000_000) == {Outcome.SILENT}
