@@ -153,6 +153,10 @@ def bounds() -> dict[str, int]:
         ("docs/profiles.md", "does not come back within {MEND_LIMIT_USEC} s"),
         ("docs/profiles.md", "takes more than {FIREWALLD_CALL_LIMIT_USEC} s for an answer"),
         ("docs/troubleshooting.md", "One user may have {QUOTA_WINDOWS_PER_UID} windows open, and all together {QUOTA_WINDOWS}."),
+        ("docs/man/org.postern.Renewal1.5.in", "At most {FINDINGS_MAX}."),
+        ("docs/man/org.postern.Renewal1.5.in", "(an IPv4 /24 or an IPv6 /48 each) those came, the first {SOURCES_MAX} of them."),
+        ("docs/man/org.postern.Renewal1.5.in", "did not answer within {AUTHORITY_TIMEOUT_USEC} seconds"),
+        ("docs/man/org.postern.Renewal1.5.in", "{QUOTA_WINDOWS_PER_UID} windows of one user or {QUOTA_WINDOWS} in all are open"),
         ("docs/man/posternd.8.in", "takes {MAIN_STOP_LIMIT_USEC} seconds at most"),
     ],
 )  # fmt: skip
