@@ -78,16 +78,25 @@ def test_every_source_names_its_license():
         assert path.read_text().startswith("/* SPDX-License-Identifier: GPL-2.0-or-later */\n"), path
 
 
-SCRIPTS = [path for path in [*ROOT.glob("tools/*"), *ROOT.glob(".ci/*"), *ROOT.glob("tools/lib/*.sh")] if path.is_file()]
+def scripts() -> list[Path]:
+    """What bash reads: those that say so in their first line, and what they include."""
+    files = [path for top in ("tools", ".ci", "tests") for path in sorted((ROOT / top).rglob("*")) if path.is_file()]
+    return [path for path in files if path.suffix == ".sh" or path.read_bytes().startswith(b"#!/bin/bash\n")]
+
+
+SCRIPTS = scripts()
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=[str(path.relative_to(ROOT)) for path in SCRIPTS])
 def test_scripts_are_strict(script):
-    text = script.read_text()
-    if text.startswith("#!/bin/bash"):
-        assert "\nset -euo pipefail\n" in text
-    if text.startswith("#!/bin/bash") or script.suffix == ".sh":
-        subprocess.run(["bash", "-n", str(script)], check=True)
+    # what is included has that from who includes it
+    if script.suffix != ".sh":
+        assert "\nset -euo pipefail\n" in script.read_text()
+    subprocess.run(["bash", "-n", str(script)], check=True)
+
+
+def test_there_are_scripts_to_look_at():
+    assert {"tools/test", "tools/lib/common.sh", ".ci/run", "tests/fuzz/run"} <= {str(path.relative_to(ROOT)) for path in SCRIPTS}
 
 
 def test_every_kind_of_record_is_in_the_catalogue():
