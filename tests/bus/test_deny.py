@@ -16,7 +16,7 @@ from testbed import MANAGER, NAME, PATH, processes, run, wait_until
 
 DBUS = "org.freedesktop.DBus."
 PROPERTIES = DBUS + "Properties"
-# What interface.md and SECURITY.md promise. What is in neither fails the test until it is.
+# What docs/man/org.postern.Renewal1.5.in and docs/SECURITY.md promise. What is in neither fails the test until it is.
 OPEN = {
     (MANAGER, "ListProfiles"), (MANAGER, "ListWindows"), (MANAGER, "Check"), (WINDOW, "Wait"),
     (PROPERTIES, "Get"), (PROPERTIES, "GetAll"), (DBUS + "Introspectable", "Introspect"),
