@@ -23,7 +23,7 @@ DOCUMENTED = {ERROR + name for name in (
 )}  # fmt: skip
 TEXT_MAX = 600
 BUS_REFUSES = STANDARD + "AccessDenied"
-READERS = ("GetLog", "ListProfiles", "ListWindows", "Check", "GetAll", "Get")
+READERS = ("GetLog", "ListProfiles", "ListWindows", "Check", "GetAll", "Get", "GetManagedObjects")
 
 
 class Connection:
