@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A systemd that has nothing but states of units to tell, for hosts of tests, which have none."""
+"""Systemds for hosts of tests, which have none: one that has nothing but states of units to tell, and one
+that can be asked for a unit and does not do as it should."""
 
 import os
 
 from bus import _last_thing_of_child
-from jeepney import HeaderFields, new_error, new_method_return
+from jeepney import HeaderFields, MessageType, new_error, new_method_return
 from jeepney.bus_messages import message_bus
 from jeepney.io.blocking import open_dbus_connection
 from process import wait_until
@@ -49,3 +50,61 @@ class SystemdStandIn:
                 path = message.header.fields[HeaderFields.path]
                 state = "active" if path in self._active else "inactive"
                 connection.send(new_method_return(message, "v", (("s", state),)))
+
+
+class BadManager:
+    """It has a unit, and answers as told to each method and for each property: with a value, with an error
+    (None), or with one after the other of a list, whose last one stays. Where nothing is told, the unit has
+    ended as soon as it is started."""
+
+    UNIT = "/org/freedesktop/systemd1/unit/a"
+    METHODS = {
+        "LoadUnit": ("o", UNIT), "Subscribe": (), "RefUnit": (), "StartUnit": ("o", "/org/freedesktop/systemd1/job/1"),
+        "StopUnit": ("o", "/org/freedesktop/systemd1/job/2"), "KillUnit": (),
+    }  # fmt: skip
+    PROPERTIES = {
+        "LoadState": ("s", "loaded"), "Job": ("(uo)", (0, "/")), "ActiveState": ("s", "inactive"), "SubState": ("s", "dead"),
+        "ConditionResult": ("b", True), "AssertResult": ("b", True), "Result": ("s", "success"), "ExecMainCode": ("i", 1),
+        "ExecMainStatus": ("i", 0),
+    }  # fmt: skip
+
+    def __init__(self, bus, **answers) -> None:
+        self._bus, self._answers = bus, {**self.METHODS, **self.PROPERTIES, **answers}
+
+    def __enter__(self):
+        self._pid = os.fork()
+        if self._pid == 0:
+            with _last_thing_of_child():
+                self._serve()
+        wait_until(lambda: self._bus.owner(SYSTEMD), "the stand-in to have systemd's name")
+        return self
+
+    def __exit__(self, *_) -> None:
+        os.kill(self._pid, 9)
+        os.waitpid(self._pid, 0)
+        wait_until(lambda: not self._bus.owner(SYSTEMD), "the stand-in's name to be free")
+
+    def _answer(self, what: str) -> tuple | None:
+        answer = self._answers[what]
+        if isinstance(answer, list):
+            return answer.pop(0) if len(answer) > 1 else answer[0]
+        return answer
+
+    def _serve(self) -> None:
+        with open_dbus_connection(self._bus.address) as connection:
+            assert connection.send_and_get_reply(message_bus.RequestName(SYSTEMD)).body[0] == 1
+            while True:
+                message = connection.receive()
+                if message.header.message_type is not MessageType.method_call:
+                    continue
+                member = message.header.fields[HeaderFields.member]
+                answer = self._answer(message.body[1] if member == "Get" else member)
+                if answer is None:
+                    reply = new_error(message, "org.freedesktop.DBus.Error.Failed", "s", ("no luck",))
+                elif member == "Get":
+                    reply = new_method_return(message, "v", (answer,))
+                elif answer:
+                    reply = new_method_return(message, answer[0], answer[1:])
+                else:
+                    reply = new_method_return(message)
+                connection.send(reply)
