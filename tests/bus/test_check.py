@@ -121,6 +121,7 @@ def exec_finding(host, path: Path, **options) -> tuple[str, str]:
 
 def test_only_root_is_told_what_the_profile_names(host, program):
     """It may be for root's eyes alone."""
+    said = set()
     for path in (program, program.with_name("other"), program.parent):
         text = profile(str(path), ports="80/tcp", more=f"Certificate={program.parent}s/other")
         host.profile("web", text.replace("[Window]", "User=nosuch\n[Window]"))
@@ -129,34 +130,48 @@ def test_only_root_is_told_what_the_profile_names(host, program):
             assert {"Exec", "User", "Certificate"} <= set(found)
             text = repr({key: found[key] for key in ("Exec", "User", "Certificate")})
             assert ("nosuch" in text, str(program.parent) in text) == (told, told), text
+            said |= set() if told else {found[key][1] for key in ("Exec", "User", "Certificate")}
+    assert said == {
+        "the program is there, and nobody else can change it",
+        "the program does not exist: install it, or write the path that `command -v` says",
+        "the program is not a file: name the program",
+        "the profile's user is not in /etc/passwd: where a directory service knows it, postern-run finds it; otherwise a renewal cannot start",
+        "the directory of the certificate does not exist: right if the first renewal makes it, otherwise see the path in Certificate=",
+    }
+    program.chmod(0o777)
+    host.profile("web", profile(str(program), ports="80/tcp", more=f"Certificate={program}"))
+    found = findings(host, user="visitor")
+    assert "the program is run, but it, or what leads to it, can be written by others: take that away" in found["Exec"][1]
+    assert found["Certificate"] == ("ok", "the certificate is there")
 
 
 def test_program_that_is_right(host, program):
     level, text = exec_finding(host, program)
-    assert level == "ok" and str(program) in text
+    assert level == "ok" and text == f"{program} is there, and nobody else can change it"
 
 
 def test_program_that_is_not_there(host, program):
     level, text = exec_finding(host, program.with_name("other"))
-    assert level == "error" and "does not exist" in text
+    assert level == "error" and text.endswith("other does not exist: install it, or write the path that `command -v` says")
 
 
 def test_program_that_is_a_directory(host, program):
     level, text = exec_finding(host, program.parent)
-    assert level == "error" and "not a file" in text
+    assert level == "error" and "is not a file: name the program" in text
 
 
 def test_program_that_is_not_executable(host, program):
     program.chmod(0o644)
     level, text = exec_finding(host, program)
-    assert level == "error" and "chmod +x" in text
+    assert level == "error" and "is not executable: make it so with chmod +x" in text
 
 
 @pytest.mark.parametrize("mode", [0o775, 0o757])
 def test_program_that_others_can_write(host, program, mode):
     program.chmod(mode)
     level, text = exec_finding(host, program)
-    assert level == "error" and f"{program} can be written by others" in text
+    assert level == "error" and f"{program} is run, but {program} can be written by others: take that away with chmod go-w." in text
+    assert "Till then whoever can replace it decides what is run" in text
 
 
 def test_directory_that_others_can_write(host, program):
@@ -183,7 +198,21 @@ def test_program_of_a_snap(host, program):
         level, text = exec_finding(host, certbot)
     finally:
         run(["umount", "--lazy", "/usr/bin"])
-    assert level == "error" and "is of a snap" in text and "Unit=" in text
+    assert level == "error" and "is of a snap, and snap starts nothing with the few capabilities" in text and "write Unit=" in text
+
+
+def test_program_where_posternd_may_not_look(testbed, program):
+    """postern-run may, and looks when it is run; the daemon has no such power where it is installed."""
+    program.parent.chmod(0o700)
+    os.chown(program.parent, USERS["deploy"][0], 0)
+    text = profile(str(program), ports="80/tcp", more=f"Certificate={program}").replace("[Renewal]\n", "[Renewal]\nUser=deploy\n")
+    testbed.profile("web", text)
+    drop = "-dac_override,-dac_read_search"
+    with testbed.daemon(through=["setpriv", f"--bounding-set={drop}", f"--inh-caps={drop}", "--"]):
+        found = findings(testbed)
+    unseen = f"whether {program} exists cannot be seen from here; postern-run, which is root, "
+    assert found["Exec"] == ("note", unseen + "looks when it is run")
+    assert found["Certificate"] == ("note", unseen + "reads it")
 
 
 def test_what_lies_on_a_dead_mount_is_not_looked_at(host):
@@ -191,8 +220,8 @@ def test_what_lies_on_a_dead_mount_is_not_looked_at(host):
         text = profile(f"{dead.path}/renew", ports="80/tcp", more=f"Certificate={dead.path}/fullchain.pem")
         host.profile("web", text + f"OpenOn=challenge\nChallengeDirectory={dead.path}/www\n")
         found = findings(host)
-    assert found["Exec"][0] == "note" and "another host" in found["Exec"][1]
-    assert found["Certificate"][0] == "note" and "cannot be seen" in found["Certificate"][1]
+    assert found["Exec"][0] == "note" and "lies on a file system of another host or of a program, which is not looked at" in found["Exec"][1]
+    assert found["Certificate"][0] == "note" and "exists cannot be seen from here; postern-run, which is root, reads it" in found["Certificate"][1]
     assert found["ChallengeDirectory"][0] == "error" and "another host" in found["ChallengeDirectory"][1]
 
 
@@ -209,7 +238,7 @@ def test_challenge_directory(host):
     directory = new_directory("www")
     directory.chmod(0o755)
     level, text = challenge_finding(host, directory)
-    assert level == "ok" and str(directory) in text
+    assert level == "ok" and text == f"{directory} is there: while a token lies in it, the ports are open"
     assert str(directory) not in challenge_finding(host, directory, "visitor")[1]
     level, text = challenge_finding(host, directory / "missing")
     assert level == "note" and "does not exist" in text
@@ -240,6 +269,17 @@ def test_window_that_leads_to_the_renewal(host):
     with Listener(80):
         level, text = findings(host)["80/tcp"]
     assert level == "note" and "does not lead there" in text
+    host.net.replace("")
+    found = findings(host)
+    for family in ("IPv4", "IPv6"):
+        assert found[f"{family}:80/tcp"] == ("note", "is open to everybody already, so that Reach=renewal keeps nobody out")
+
+
+def test_nothing_is_to_be_opened(host):
+    host.profile("web", profile("/bin/true"))
+    assert findings(host)["firewall"] == ("ok", "nothing is opened: the renewal runs as it is")
+    host.profile("web", profile("/bin/true", ports="80/tcp", gate="firewalld"))
+    assert findings(host)["firewalld"] == ("error", "does not run: `systemctl start firewalld`, or write Type=auto")
 
 
 def test_program_of_the_user_it_runs_as(host, program):
@@ -247,7 +287,7 @@ def test_program_of_the_user_it_runs_as(host, program):
     text = profile(str(program), ports="80/tcp").replace("[Renewal]\n", "[Renewal]\nUser=deploy\n")
     host.profile("web", text)
     answer = findings(host)
-    assert answer["Exec"][0] == "ok" and answer["User"][0] == "ok"
+    assert answer["Exec"][0] == "ok" and answer["User"] == ("ok", "deploy is a user of this host")
 
 
 def test_link_on_the_way(host, program):
@@ -279,14 +319,35 @@ def test_commands_of_a_gate(host, program):
 def test_user_that_is_not_there(host):
     host.profile("web", profile("/bin/true", ports="80/tcp").replace("[Renewal]\n", "[Renewal]\nUser=nosuch\n"))
     level, text = findings(host)["User"]
-    assert level == "note" and "nosuch is not in /etc/passwd" in text
+    assert level == "note" and "nosuch is not in /etc/passwd: where a directory service knows it, postern-run finds it" in text
+
+
+def test_unit(host):
+    """There may be no systemd, no file, one, or one for many of a kind; who is told the name is as with programs."""
+    units = {"one": ("mine.service", "mine.service"), "many": ("mine@1.service", "mine@.service")}
+    for name, (unit, _) in units.items():
+        host.profile(name, f"[Renewal]\nUnit={unit}\n[Window]\nPorts=80/tcp\n")
+        assert findings(host, name)["Unit"] == ("error", f"systemd does not run here, which is to start {unit}: write Exec= instead")
+    booted = Path("/run/systemd/system")
+    booted.mkdir(parents=True)
+    try:
+        for name, (unit, file) in units.items():
+            found = findings(host, name)
+            assert found["Unit"] == ("note", f"no file of {unit} is seen here: see whether systemctl cat finds it")
+            assert "Exec" not in found and "User" not in found
+            assert findings(host, name, "visitor")["Unit"][1].startswith("no file of the unit is seen here")
+            (host.units / file).touch()
+            assert findings(host, name)["Unit"] == ("ok", f"{unit} is there; what it runs, as whom, is its own to say")
+            assert findings(host, name, "visitor")["Unit"][1].startswith("the unit is there; what it runs")
+    finally:
+        booted.rmdir()
 
 
 def test_certificate(host, program):
     host.profile("web", profile("/bin/true", ports="80/tcp", more=f"Certificate={program}"))
     assert findings(host)["Certificate"][0] == "ok"
     host.profile("web", profile("/bin/true", ports="80/tcp", more=f"Certificate={program}s"))
-    assert "its directory does" in findings(host)["Certificate"][1]
+    assert "does not exist yet, though its directory does: right if" in findings(host)["Certificate"][1]
     host.profile("web", profile("/bin/true", ports="80/tcp", more=f"Certificate={program.parent}s/cert.pem"))
     level, text = findings(host)["Certificate"]
     assert level == "note" and f"the directory {program.parent}s does not exist" in text
@@ -301,9 +362,9 @@ def test_directory_of_profiles(host):
         (profiles / name).write_text("")
     answer = findings(host, user="visitor")
     for name in ("web.conf~", "web.conf.dpkg-old", ".web.conf.swp", "notes??[31m"):
-        assert answer[name][0] == "note" and "no profile" in answer[name][1]
+        assert answer[name][0] == "note" and "is no profile, by its name, and not read: move it away" in answer[name][1]
     assert "chmod go-w" in answer["open.conf"][1]
-    assert "is not a file" in answer["linked.conf"][1]
+    assert "is not a file, so it is no profile: put the file itself there" in answer["linked.conf"][1]
     assert "good.conf" not in answer and "web.conf" not in answer
     # the one that is asked about is said once
     assert "chmod go-w" in findings(host, "open")["profile"][1]
@@ -328,7 +389,7 @@ def test_helper(testbed):
         assert level == "error" and "can be written by others" in text
         helper.unlink()
         level, text = findings(testbed)["postern-run"]
-        assert level == "error" and "does not exist" in text
+        assert level == "error" and text == f"{helper} does not exist: install Postern whole, or see --run-path"
 
 
 def test_helper_behind_a_socket(testbed):
@@ -339,7 +400,7 @@ def test_helper_behind_a_socket(testbed):
         assert level == "error" and f"nobody listens at {path}" in text
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
             listener.bind(str(path))
-            assert findings(testbed)["postern-run"][0] == "ok"
+            assert findings(testbed)["postern-run"] == ("ok", f"is started by who listens at {path}")
 
 
 # --- what the bus knows ---------------------------------------------------------------------------
@@ -350,14 +411,17 @@ def test_polkit(host):
     host.polkit.kill9()
     wait_until(lambda: not host.bus.owner(POLKIT), "polkit to be gone")
     level, text = findings(host)["polkit"]
-    assert level == "error" and "every request is refused" in text
+    assert level == "error" and "polkitd does not run and the bus cannot start it, so every request is refused" in text
+    host.bus.activate(Path("/bin/false"), POLKIT)
+    assert findings(host)["polkit"] == ("ok", "the bus starts polkitd when asked")
 
 
 def test_certbot_timer_is_active(host):
     host.profile("dns", profile("/bin/true"))
     with SystemdStandIn(host, "certbot.timer"):
         level, text = findings(host)["certbot.timer"]
-        assert level == "note" and "systemctl disable --now certbot.timer" in text
+        assert level == "note" and text.startswith("is active beside this: it renews behind a shut port, fails, and uses up")
+        assert text.endswith(". Turn it off: systemctl disable --now certbot.timer")
         assert "snap.certbot.renew.timer" not in findings(host)
         # it harms nobody where no port is shut
         assert "certbot.timer" not in findings(host, "dns")
@@ -371,7 +435,7 @@ def test_certbot_timer_is_enabled(host):
     link = host.units / "timers.target.wants/certbot.timer"
     link.parent.mkdir()
     link.symlink_to("/nowhere/certbot.timer")
-    assert findings(host)["certbot.timer"][1].startswith("is enabled: ")
+    assert findings(host)["certbot.timer"][1].startswith("is enabled: where systemd runs it, it renews behind a shut port")
     with SystemdStandIn(host):
         assert findings(host)["certbot.timer"][1].startswith("is enabled, though not active now: ")
     link.unlink()
@@ -382,7 +446,8 @@ def test_certbot_in_cron(host):
     """The job of Debian's package, which runs where systemd does not."""
     assert "/etc/cron.d/certbot" not in findings(host)
     (host.jobs / "certbot").write_text("")
-    assert findings(host)["/etc/cron.d/certbot"][0] == "note"
+    level, text = findings(host)["/etc/cron.d/certbot"]
+    assert level == "note" and "cron runs certbot beside this, behind a shut port" in text
     booted = Path("/run/systemd/system")
     booted.mkdir(parents=True)
     try:
@@ -401,4 +466,4 @@ def test_a_silent_systemd_keeps_nobody_waiting(host):
         left.kill()  # whom the answer does not reach
         subjects = [subject for _, subject, _ in waiting.result()[0]]
     assert "profile" in subjects and "certbot.timer" not in subjects
-    assert findings(host)["profile"][0] == "ok"
+    assert findings(host)["profile"] == ("ok", "The profile has no error.")

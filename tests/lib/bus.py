@@ -155,11 +155,11 @@ class Bus:
     def text(self) -> str:
         return self._server.text()
 
-    def activate(self, command: Path) -> None:
-        """From now on the bus starts `command` as root when somebody calls us. Of dbus-daemon: the other
-        one asks systemd to."""
-        service = self._services / f"{NAME}.service"
-        service.write_text(f"[D-BUS Service]\nName={NAME}\nExec={command}\nUser=root\n")
+    def activate(self, command: Path, name: str = NAME) -> None:
+        """From now on the bus starts `command` as root when somebody calls us, or that name. Of dbus-daemon:
+        the other one asks systemd to."""
+        service = self._services / f"{name}.service"
+        service.write_text(f"[D-BUS Service]\nName={name}\nExec={command}\nUser=root\n")
         self.call("ReloadConfig", destination=BUS, path=BUS_PATH, interface=BUS)
 
     # --- calls -----------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 BARE = {os.strerror(number) for number in range(1, 134)}
 
 
-def sentences(name: str, records: bool) -> list[str]:
+def found_sentences(name: str, records: bool) -> list[str]:
     """The texts for people among a source's literals, as formats for printf(). records: also what goes to
     the journal alone."""
     text = re.sub(r"/\*.*?\*/", " ", (ROOT / name).read_text(), flags=re.S)
@@ -24,6 +24,12 @@ def sentences(name: str, records: bool) -> list[str]:
         whole = "".join(part[1:-1] if part.startswith('"') else "d" for part in parts)
         if re.search(r"[a-z%]+,? [a-z]{2,}", whole):
             found.append(whole.replace('\\"', '"').replace("\\\\", "\\").replace("\\n", "\n"))
+    return found
+
+
+def sentences(name: str, records: bool) -> list[str]:
+    """The same, of a source that has some."""
+    found = found_sentences(name, records)
     assert found, f"{name} says nothing"
     return found
 

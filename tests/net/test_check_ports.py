@@ -260,3 +260,41 @@ def test_too_many_rules_are_not_followed(host):
     said = {subject: text for _, subject, text in check(host)}
     assert "IPv4:80/tcp" in said and "not known" in said["IPv6:80/tcp"]
     host.load()
+
+
+# what Check says of the place, in the chain `inet fw in` but where another one is named
+PLACES = {
+    "at the head": (deny(""), "Precedence=first", {"inet fw in": ("ok", "a window opens at the head of this chain")}),
+    "at the end": (
+        deny(""), "", {"inet fw in": ("ok", "a window opens here, at the end of the chain, before the rest is denied")}),
+    "before a rule": (
+        accept("tcp dport 22 accept; drop"), "",
+        {"inet fw in": ("ok", r"a window opens here, right before the rule with handle \d+, which denies the rest")}),
+    "perhaps elsewhere": (
+        accept("ip saddr 192.0.2.0/24 jump some; drop", "chain some { drop; }"), "",
+        {"inet fw in": ("ok", "a window opens here, right before .*"),
+         "inet fw some": ("note", "a rule with conditions sends packets here, and this chain denies them: .* name the chain in Chain=")}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_place(host, name):
+    ruleset, gate, places = PLACES[name]
+    host.load(text=ruleset)
+    host.gate(gate)
+    found = {subject: (level, text) for level, subject, text in check(host) if subject.startswith("inet ")}
+    assert found.keys() == places.keys()
+    for subject, (level, pattern) in places.items():
+        assert found[subject][0] == level and re.fullmatch(pattern, found[subject][1]), found
+
+
+def test_more_rules_than_are_followed(host):
+    """Of the first ports Check says what will be; of the last, that it does not know. A window opens them all."""
+    ports = [f"{port}/tcp" for port in range(8001, 8017)]
+    host.load(text=deny("\n".join(f"tcp dport {port} counter" for port in range(1, 3001))))
+    host.gate(ports=" ".join(ports))
+    found = {subject: text for _, subject, text in check(host)}
+    assert found[f"IPv4:{ports[0]}"].startswith(SHUT)
+    assert found[f"IPv6:{ports[-1]}"].startswith("whether it is open now is not known: the ruleset has too many rules")
+    with host.window() as gate:
+        assert gate == "nftables: inet fw in"

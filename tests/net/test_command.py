@@ -103,12 +103,13 @@ def test_opening_fails(testbed, cloud, way):
     """Also what was half done is taken back."""
     renewal = Renewal(testbed, gate=cloud.gate())
     getattr(cloud, way).add("open")
-    with testbed.daemon(), Listener(), Prober() as prober:
+    with testbed.daemon() as daemon, Listener(), Prober() as prober:
         since = now()
         assert "OpenCommand= of profile web ended with exit status 1" in refusal(renewal).text
         assert cloud.verbs() == ["open", "close"]
         assert not cloud.is_open() and not renewal.tree()
         assert len(unsettled(testbed.state)) == 1 and owed(testbed) == (1, True)
+        assert log_lines(daemon, "did not succeed, and what it has asked for may take effect late: it is closed elsewhere")
         if way == "broken":
             for family in FAMILIES:
                 assert prober.outcomes(family, since) == {Outcome.SILENT}
@@ -195,6 +196,7 @@ def test_close_is_owed_until_it_succeeds(testbed, cloud):
         assert not cloud.is_open() and records(testbed.state) == []
         line, = log_lines(daemon, CLOSE_DONE)
         assert f"POSTERN_WINDOW={name}" in line and "POSTERN_PROFILE=web" in line
+        assert f"What window {name} of profile web had opened elsewhere is closed at last." in line
         assert cloud.calls[-1].environment["POSTERN_WINDOW"] == name
 
 
@@ -391,7 +393,8 @@ def test_check(testbed, cloud):
 
     with testbed.daemon():
         found = findings()
-        assert found["firewall elsewhere"][0] == "ok" and "CloseOwed" not in found
+        level, text = found["firewall elsewhere"]
+        assert level == "ok" and "opens it and CloseCommand= closes it, which this does not try" in text and "CloseOwed" not in found
         assert str(cloud.script) in found["OpenCommand"][1] and str(cloud.script) in found["CloseCommand"][1]
         assert cloud.verbs() == []
         cloud.broken.add("close")

@@ -206,7 +206,7 @@ def test_restart(host):
 def test_killed_and_started(host):
     """A firewalld that starts after one was killed knows nothing of the rules that it finds in the
     kernel, and leaves them there, the window's port among them."""
-    with host.daemon():
+    with host.daemon() as daemon:
         window = host.renewal.request()
         host.firewalld.kill9()
         host.firewalld.start()
@@ -218,6 +218,7 @@ def test_killed_and_started(host):
         assert host.firewalld.ports() == []
         host.assert_shut(event)
         assert host.owed() == 1 and host.tables() == {"postern_guard"}
+        assert "rules of a firewalld that was killed are in the kernel still" in daemon.text()
         host.firewalld.command("--reload")
         wait_until(lambda: host.owed() == 0, "the close", 60)
         host.assert_shut(event)
@@ -261,7 +262,7 @@ def test_killed_and_reloaded(host):
 def test_firewalld_killed(host):
     """And does not come back: the window ends, and its port is shut although the kernel still has
     firewalld's rules, which nobody can change."""
-    with host.daemon():
+    with host.daemon() as daemon:
         window = host.renewal.request()
         host.assert_open()
         strangers = host.strangers()
@@ -272,6 +273,7 @@ def test_firewalld_killed(host):
         host.assert_shut(event)
         assert all(connection.state() != "alive" for connection in strangers)
         assert host.owed() == 1 and host.tables() == {"postern_guard"}
+        assert "firewalld does not run, and its rules are in the kernel still: start it" in daemon.text()
         host.firewalld.start()
         host.assert_shut(event)
         host.firewalld.command("--reload")
@@ -423,8 +425,9 @@ def test_beside_another_firewall(host):
         host.assert_shut()
         window = host.renewal.request()
         assert state(host.testbed, window, "Gate") == "nftables: inet filter input; firewalld: public"
-        subjects = [subject for _, subject, _ in host.testbed.bus.call("Check", "s", "web")[0]]
-        assert subjects[1:3] == ["firewalld", "inet filter input"]
+        findings = host.testbed.bus.call("Check", "s", "web")[0]
+        assert [subject for _, subject, _ in findings][1:3] == ["firewalld", "inet filter input"]
+        assert "runs, and a window opens its ports in firewalld's zones" in findings[1][2]
         host.assert_open()
         host.renewal.finish()
         wait_state(host.testbed, window, "closed")

@@ -36,6 +36,8 @@ static void test_end_of_the_list(void **state) {
         assert_string_equal(findings.items[FINDINGS_MAX - 2].message, "94");
         assert_string_equal(findings.items[FINDINGS_MAX - 1].subject, "check");
         assert_int_equal(findings.items[FINDINGS_MAX - 1].level, FINDING_NOTE);
+        assert_string_equal(findings.items[FINDINGS_MAX - 1].message,
+                            "there is more than one answer holds: mend some of it and ask again");
         findings_deinit(&findings);
 }
 
