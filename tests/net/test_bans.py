@@ -13,7 +13,7 @@ from probe import FAMILIES, HeldConnection, Listener, Outcome, Prober
 from process import netns, now, wait_until
 from scene import TOLERANCE, Renewal, wait_state
 from testbed import Testbed
-from bus import MANAGER, PATH
+from bus import MANAGER, PATH, BusError
 
 # a host without a firewall; one whose own rules admit the port
 OPEN = {
@@ -157,6 +157,22 @@ def test_next_window_while_a_close_is_owed(host):
         host.cloud.broken.clear()
         wait_until(lambda: owed(host) == 0, "both closes")
         wait_until(lambda: host.net.ruleset() == host.before, "the ban to end")
+
+
+def test_more_ports_than_can_be_banned():
+    """Where the guard could not drop all that is to be closed elsewhere, nothing more is opened there."""
+    gate = "[Gate]\nType=command\nOpenCommand=/bin/true\nCloseCommand=/bin/false\n"
+    with Testbed("") as testbed, testbed.daemon():
+        for number in range(9):  # 16 of 128 each time, and 16 more
+            ports = " ".join(f"{8000 + 16 * number + n}/tcp" for n in range(16))
+            testbed.profile(f"p{number}", f"[Renewal]\nExec=/bin/true\n[Window]\nPorts={ports}\n{gate}")
+        for number in range(8):
+            assert testbed.bus.call("Renew", "stt", f"p{number}", 0, 0, user="deploy")[0] == "success"
+        assert owed(testbed) == 8
+        with pytest.raises(BusError, match="too many ports are still to be closed in other firewalls: see why") as refusal:
+            testbed.bus.call("Renew", "stt", "p8", 0, 0, user="deploy")
+        assert refusal.value.name.endswith(".GateFailed")
+        assert owed(testbed) == 8
 
 
 def test_udp():

@@ -310,6 +310,35 @@ def test_told_to_end_while_the_close_hangs(testbed, cloud):
         assert not cloud.is_open() and records(testbed.state) == []
 
 
+def test_told_to_end_during_another_attempt(testbed, cloud):
+    """What is owed already nobody waits for: that attempt is ended, and the next start goes on. A window that is
+    open till then keeps the service there to say so."""
+    renewal = Renewal(testbed, gate=cloud.gate())
+    closed = testbed.directory / "closed"
+    slow = f"CloseCommand=/bin/sh -c 'while ! test -e {closed}; do sleep 0.05; done'\n"
+    other = Renewal(testbed, "other", window="Ports=443/tcp", gate=f"[Gate]\nType=command\nOpenCommand=/bin/true\n{slow}")
+    cloud.broken.add("close")
+    daemon = testbed.daemon().start()
+    other.request()
+    window = renewal.request()
+    renewal.finish()
+    wait_state(testbed, window, "closed")
+    assert owed(testbed) == (1, True)
+    cloud.hold["close"] = threading.Event()
+    n = len(cloud.calls)
+    wait_until(lambda: len(cloud.calls) > n, "the next attempt")
+    daemon.sigterm()
+    said = "is not closed there: CloseCommand= of profile web was ended before it was done. It is shut on this host"
+    wait_until(lambda: log_lines(daemon, said), "the attempt to be ended")
+    closed.touch()
+    assert daemon.wait() == 0
+    cloud.broken.clear()
+    cloud.hold.pop("close").set()
+    with testbed.daemon():
+        wait_until(lambda: owed(testbed) == (0, False), "the close")
+        assert not cloud.is_open() and records(testbed.state) == []
+
+
 def test_profile_is_gone(testbed, cloud):
     """Nobody knows how to close any more; it is owed until somebody does."""
     renewal = Renewal(testbed, gate=cloud.gate())

@@ -169,7 +169,7 @@ def test_reload(host, firewalld):
         gate.open()
         firewalld.command("--reload")
         assert " public:80/tcp]" in gate.wait("claimed w1")
-        gate.wait("mended w1")
+        assert gate.wait("mended w1") == "firewalld was reloaded or restarted; the window's ports were opened in it again"
         assert firewalld.ports() == ["80/tcp"]
         assert gate.shut() == "done "
         assert firewalld.ports() == []
@@ -213,6 +213,21 @@ def test_gone_for_good(host, firewalld):
         assert gate.shut() == "absent "
         firewalld.start()
         assert gate.shut() == "done "
+
+
+def test_another_firewalld_before_it_opens(host, firewalld):
+    """What was planned with one that has ended since is not opened, also not in its successor."""
+    with Gate(host) as gate:
+        for name, comes_back in (("w1", False), ("w2", True)):
+            assert gate.plan(name) == "done [public:80/tcp] firewalld: public"
+            firewalld.end()
+            if comes_back:
+                firewalld.start()
+            assert gate.open(name) == "refused firewalld ended, or was started anew, while a window was being opened: ask again"
+            if not comes_back:
+                firewalld.start()
+            assert firewalld.ports() == []
+            assert gate.shut(name) == "done "
 
 
 def test_absent(host):

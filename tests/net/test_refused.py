@@ -110,12 +110,28 @@ def test_table_of_another_owner():
         # in JSON, nft 1.0.6 writes anything for the flag of a table with an owner
         wait_until(lambda: "chain in" in saved_ruleset(testbed), "their chain")
         before = saved_ruleset(testbed)
-        with pytest.raises(BusError, match="inet theirs in.*owns") as refusal:
+        says = r"Chain inet theirs in denies, and the program with netlink port \d+ owns its table, so nobody else can add"
+        with pytest.raises(BusError, match=says) as refusal:
             Renewal(testbed).request()
         assert refusal.value.name == ERROR + "GateFailed"
         assert saved_ruleset(testbed) == before
         owner.stdin.close()
         owner.wait(20)
+
+
+def test_jumps_without_end():
+    """Each chain jumps to the next one twice: what becomes of a packet is followed up to a bound."""
+    depth = 12
+    chains = [f"chain c{n} {{ jump c{n + 1}; jump c{n + 1}; }}" for n in range(depth)]
+    base = "chain in { type filter hook input priority 0; policy drop; jump c0; }"
+    ruleset = f"table inet maze {{ chain c{depth} {{ counter; }}\n" + "\n".join([*reversed(chains), base]) + "\n}"
+    with Testbed(ruleset) as testbed, testbed.daemon():
+        before = testbed.net.ruleset()
+        renewal = Renewal(testbed)
+        with pytest.raises(BusError, match="jump to each other so often that what they do to a packet cannot be told") as refusal:
+            renewal.request()
+        assert refusal.value.name == ERROR + "GateFailed"
+        assert not renewal.tree() and testbed.net.ruleset() == before
 
 
 def test_legacy_iptables():
@@ -141,7 +157,7 @@ def test_a_unit_without_a_service_manager(testbed):
     testbed.profile("unit", "[Renewal]\nUnit=certbot.service\n[Window]\nPorts=80/tcp\n")
     before = testbed.net.ruleset()
     with testbed.daemon():
-        with pytest.raises(BusError, match=r"certbot.service is not started.*elsewhere write Exec=") as refusal:
+        with pytest.raises(BusError, match=r"certbot.service is not started, as nobody would stop it.*elsewhere write Exec=") as refusal:
             testbed.bus.call("Renew", "stt", "unit", 0, 0, user="deploy")
         assert refusal.value.name == ERROR + "RunFailed"
         assert testbed.net.ruleset() == before

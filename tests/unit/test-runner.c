@@ -562,9 +562,9 @@ static void mad_helper(void **state) {
                 const char *says, *problem;
                 bool ready;
         } table[] = {
-                {"", "ended without an answer", false},
-                {"s.send(b'hello\\n')", "another version", false},
-                {"s.send(b'\\x00')", "nobody understands", false},
+                {"", "helper postern-run ended without an answer: its log", false},
+                {"s.send(b'hello\\n')", "is of another version: restart posternd", false},
+                {"s.send(b'\\x00')", "said what nobody understands: restart posternd", false},
                 {"s.send(b'x' * 5000)", "nobody understands", false},
                 {"s.send(b'refused\\nproblem=because\\n')", "because", false},
                 {"s.send(b'ready\\ncgroup=\\nlegacy=\\n')", "ended without an answer", true},
