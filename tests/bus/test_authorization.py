@@ -126,10 +126,9 @@ def test_hung_polkit_keeps_nobody_else_waiting(host):
     host.polkit.stop()
     with renew(host, "deploy", "good") as call:
         wait_log(host.posternd, "asking polkit")
+        # a call that waited for polkit would wait for ever
         for _ in range(20):
-            before = time.monotonic()
             host.bus.call("ListProfiles", user="visitor")
-            assert time.monotonic() - before < 2
         assert not call.answered()
         host.polkit.cont()
         assert call.result()[0] == "success"
@@ -150,14 +149,18 @@ def test_caller_that_leaves_during_the_question_takes_it_along(host):
     assert "the caller left before the answer" in host.posternd.text()
 
 
+def seconds_for_a_renewal(host) -> float:
+    before = time.monotonic()
+    assert host.bus.call("Renew", "stt", "good", 0, 0, user="deploy")[0] == "success"
+    return time.monotonic() - before
+
+
 def test_caller_that_leaves_at_any_moment(host):
     """Whatever the moment: either it was in time, and the window runs and ends, or nothing is opened.
     Two hundred moments over twice the time that a whole request takes; nothing of them stays."""
     for number in range(4):
         host.profile(f"good{number}", profile("/bin/true"))
-    before = time.monotonic()
-    assert host.bus.call("Renew", "stt", "good", 0, 0, user="deploy")[0] == "success"
-    whole = time.monotonic() - before
+    whole = min(seconds_for_a_renewal(host) for _ in range(3))
     descriptors = len(os.listdir(f"/proc/{host.posternd.pid}/fd"))
 
     for attempt in range(200):

@@ -80,7 +80,7 @@ def test_renew_fails(host):
 
 def test_renew_times_out(host):
     host.profile("long", profile("/bin/sleep 1000"))
-    done = postern(host, "renew", "long", "--duration=3s", status=4)
+    done = postern(host, "renew", "long", "--duration=8s", status=4)
     assert "long: timeout" in done.stdout
 
 

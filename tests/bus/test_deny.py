@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ElementTree
 from typing import NamedTuple
 
 import pytest
-from callers import ERROR, WINDOW, error_of, interfaces, profile, request_window, wait_log, windows
+from callers import ERROR, WINDOW, error_of, interfaces, profile, request_window, windows
 from jeepney import DBusAddress, HeaderFields, MessageFlag, new_method_call
 from jeepney.io.blocking import open_dbus_connection
 from testbed import MANAGER, NAME, PATH, processes, run, wait_until
@@ -51,7 +51,7 @@ def host(testbed):
     with testbed.daemon() as daemon:
         testbed.posternd = daemon
         testbed.window = request_window(testbed, "deploy", "door")
-        wait_log(daemon, "is open for")
+        wait_until(lambda: "/bin/sleep 1000" in processes().values(), "the renewal")
         yield testbed
 
 

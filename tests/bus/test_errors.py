@@ -135,7 +135,9 @@ def ended_service(host) -> BusError:
         # it has a firewall elsewhere to close yet
         host.late = renewed("good")(host)
         (host.directory / "close").touch()
-        return call.error()
+        error = call.error()
+    assert host.posternd.wait() == 0
+    return error
 
 
 CASES = [

@@ -154,7 +154,7 @@ def test_limit_is_not_forgotten_by_staying_away(host):
     host.state.mkdir(mode=0o700)
     run(["mount", "-t", "tmpfs", "-o", "size=64k,mode=700", "postern-test", str(host.state)])
     try:
-        with host.daemon("--idle-exit=200ms") as daemon:
+        with host.daemon("--idle-exit=3s") as daemon:
             fill(host.state / "filler")
             use_up(host)
             wait_until(lambda: not has_windows(host), "the windows to be forgotten", patience=100)

@@ -148,12 +148,15 @@ def test_joining_extends_nothing_and_is_not_counted(host):
 
 
 def test_request_while_one_is_closing_opens_anew(host):
-    """The first run takes a while to be ended; who asks meanwhile gets a window of its own, and who asks
-    after that joins it."""
+    """The first window takes a while to be closed; who asks meanwhile gets a window of its own, and who
+    asks after that joins it."""
     script = host.directory / "stubborn.sh"
     script.write_text(f"#!/bin/sh\ntrap '' TERM\necho run >>{host.runs}\nwhile :; do sleep 0.02; done\n")
     script.chmod(0o755)
-    host.profile("stubborn", profile(str(script)))
+    ended = host.directory / "ended"
+    close = f"CloseCommand=/bin/sh -c 'while ! test -e {ended}; do sleep 0.05; done'\n"
+    gate = f"OpenCommand=/bin/true\n{close}"
+    host.profile("stubborn", profile(str(script), ports="80/tcp", gate="command") + gate)
     first = request_window(host, "deploy", "stubborn")
     wait_running(host)
     with (
@@ -164,6 +167,7 @@ def test_request_while_one_is_closing_opens_anew(host):
         wait_log(host.posternd, "polkit said yes", 3)
         assert host.bus.get(first, WINDOW, "State") == "closing"
         assert not second.answered() and not third.answered()
+        ended.touch()
         closing.result()
         assert host.bus.get(first, WINDOW, "State") == "closed"
         assert second.result() == third.result() != (first,)

@@ -145,7 +145,8 @@ class Process:
 
     def _thread_states(self) -> Iterator[str]:
         for stat in Path(f"/proc/{self.pid}/task").glob("*/stat"):
-            yield stat.read_text().rpartition(")")[2].split()[0]
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # one that has ended
+                yield stat.read_text().rpartition(")")[2].split()[0]
 
     def wait(self, patience: float = PATIENCE) -> int:
         """The exit status, or minus the signal."""

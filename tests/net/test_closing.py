@@ -32,7 +32,7 @@ def deadline(testbed, renewal, window, daemon):
     event = state(testbed, window, "DeadlineBoottime") * 1000
     wait_state(testbed, window, "closed", patience=80)
     assert state(testbed, window, "Result") == "timeout"
-    assert now() - event < 5_000_000_000
+    assert now() - event < 20_000_000_000
     return event
 
 

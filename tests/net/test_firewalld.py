@@ -109,7 +109,7 @@ def test_window(host, kind):
 def test_deadline(host):
     """Shut by the kernel's own timer while posternd and firewalld are both stopped."""
     with host.daemon() as daemon:
-        window = host.renewal.request(3)
+        window = host.renewal.request(8)
         host.assert_open()
         deadline = state(host.testbed, window, "DeadlineBoottime") * 1000
         daemon.stop()
@@ -361,7 +361,7 @@ def test_slow(host):
             begun = now()
             host.renewal.finish()
             wait_until(lambda: "postern" not in host.tables(), "the lease to be gone")
-            assert now() - begun < 5_000_000_000, "it waited for firewalld"
+            assert now() - begun < 9_000_000_000, "it waited for firewalld"
             host.assert_shut()
             wait_state(host.testbed, window, "closed")
             assert state(host.testbed, window, "Result") == "success"

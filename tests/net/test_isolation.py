@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """tools/lib/isolate.py keeps its word: whichever of its layers dies, of whatever, nothing is left."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -47,7 +48,8 @@ def layer(isolate: subprocess.Popen, name: str) -> int:
 
 def child(parent: int, text: str) -> int:
     for pid, line in processes().items():
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         if int(fields[1]) == parent and text in line and (text == "unshare") == line.startswith("unshare"):
             return pid
     raise AssertionError(f"no {text} below {parent}: {processes()}")

@@ -82,7 +82,7 @@ def test_authority_that_never_answers(testbed, acme):
     here = leftovers()
     with testbed.daemon(), Prober(interval=0.01) as prober:
         acme.stop()
-        window = testbed.bus.call("RequestWindow", "stt", "web", 3_000_000, 0, user="deploy")[0]
+        window = testbed.bus.call("RequestWindow", "stt", "web", 8_000_000, 0, user="deploy")[0]
         until = state(testbed, window, "DeadlineBoottime") * 1000
         wait_state(testbed, window, "closed")
         acme.cont()

@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
-GRACE_SECONDS = 5  # what the command has for its own farewell after Ctrl-C
+GRACE_SECONDS = 10  # what the command has for its own farewell after Ctrl-C
 
 
 def die_with_parent(parent: int, signum: int = signal.SIGKILL) -> None:
