@@ -206,7 +206,7 @@ def test_file_that_cannot_be_read_disables_no_other(host):
     run(["mount", "--bind", "/proc/1/mem", str(path)])
     try:
         listed = {row[0]: row[3] for row in host.bus.call("ListProfiles", user="visitor")[0]}
-        assert listed["good"] == "" and "could not be read" in listed["broken"]
+        assert listed["good"] == "" and "broken.conf could not be read (" in listed["broken"]
         objects = host.bus.call("GetManagedObjects", interface="org.freedesktop.DBus.ObjectManager", user="visitor")[0]
         assert {f"{PATH}/profile/broken", f"{PATH}/profile/good"} <= set(objects)
     finally:

@@ -109,30 +109,35 @@ def test_denial(name):
             assert testbed.net.ruleset() == before
 
 
+# the ruleset that is added, the chain that is in the way, and what it does
 REFUSED = {
     "denied at prerouting": (
         "table inet raw { chain pre { type filter hook prerouting priority -300; policy drop; ip saddr 203.0.113.81 accept; }; }",
-        "inet raw pre",
+        "inet raw pre", "denies by default before a packet comes to the input hook",
+    ),
+    "a port is denied at prerouting": (
+        "table inet raw { chain pre { type filter hook prerouting priority -300; tcp dport 80 drop; }; }",
+        "inet raw pre", "denies port 80/tcp (IPv4) before a packet comes to the input hook",
     ),
     "denied at ingress": (
         "table netdev edge { chain in { type filter hook ingress device uplink priority 0; policy drop; }; }",
-        "netdev edge in",
+        "netdev edge in", "denies by default before a packet comes to the input hook",
     ),
     "nothing is tracked": (
         "table inet raw { chain pre { type filter hook prerouting priority -300; notrack; }; }",
-        "inet raw pre",
+        "inet raw pre", "takes every packet out of connection tracking",
     ),
     "firewalld's table": (
         "table inet firewalld { chain filter_INPUT { type filter hook input priority 10; reject; }; }",
-        "inet firewalld filter_INPUT",
+        "inet firewalld filter_INPUT", "denies and is firewalld's, which opens a window itself while it runs",
     ),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused(name):
     """Before anything is opened, with the chain that is in the way and what to do."""
-    ruleset, chain = REFUSED[name]
+    ruleset, chain, does = REFUSED[name]
     with Testbed(DEFAULT_DENY + ruleset) as testbed, testbed.daemon():
         before = testbed.net.ruleset()
         renewal = Renewal(testbed)
@@ -140,7 +145,7 @@ def test_refused(name):
         with pytest.raises(BusError) as refusal:
             renewal.request()
         assert refusal.value.name == "org.postern.Renewal1.Error.GateFailed"
-        assert chain in refusal.value.text and ":" in refusal.value.text
+        assert f"Chain {chain} {does}" in refusal.value.text and ":" in refusal.value.text
         assert not renewal.tree(), "the renewal ran although the gate could not be opened"
         assert testbed.net.ruleset() == before
 
@@ -394,6 +399,9 @@ def test_first_and_last_in_one_chain(testbed):
             wrong = Renewal(testbed, "wrong", gate="[Gate]\nChain=inet fw nowhere\n")
             with pytest.raises(BusError, match="does not exist"):
                 wrong.request()
+            own = Renewal(testbed, "own", gate="[Gate]\nChain=inet postern input\n")
+            with pytest.raises(BusError, match="Chain= names a chain of posternd's own table postern, which comes and goes"):
+                own.request()
             with HeldConnection(HOST4, 8080) as other:
                 assert (held.state(), other.state()) == ("alive", "alive")
             ours = [number for number, line in enumerate(rules(testbed)) if line.endswith('"postern:gate"')]
