@@ -105,6 +105,13 @@ static void no_memory_for_a_profile(void **state) {
                         "User=x\nEnvironment=A=1\nEnvironment=B=2\n[Window]\nPorts=80/tcp\n"
                         "[Gate]\nChain=inet filter input\n",
                         PROFILE_OK, 20);
+        assert_survives("[Renewal]\nUnit=certbot.service\n[Window]\nPorts=80/tcp\n"
+                        "OpenOn=challenge\nChallengeDirectory=/var/www\n"
+                        "[Gate]\nType=firewalld\nZone=public\n",
+                        PROFILE_OK, 9);
+        assert_survives(GOOD "[Gate]\nType=command\nOpenCommand=/a open 'b c'\n"
+                             "CloseCommand=/a close\n",
+                        PROFILE_OK, 21);
 }
 
 static void no_memory_for_a_problem(void **state) {
