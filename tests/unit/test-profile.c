@@ -236,7 +236,7 @@ static void sections_in_any_order(void **state) {
 }
 
 static void ports_none_with_any_gate(void **state) {
-        static const char *const types[] = {"auto", "nftables", "none"};
+        static const char *const types[] = {"auto", "nftables", "firewalld", "none"};
         char text[512];
 
         for (size_t i = 0; i < ELEMENTS(types); i++) {
@@ -285,6 +285,22 @@ static void backslash_at_the_end(void **state) {
                 assert_good("[Renewal]\nExec=/a b\\\\\n[Window]\nPorts=80/tcp\n# end \\\n");
 
         assert_string_equal(profile->exec[1], "b\\");
+}
+
+static void gate_firewalld(void **state) {
+        _cleanup_(profile_free_cleanup) Profile *profile =
+                assert_good(GOOD "[Gate]\nType=firewalld\nZone=public\n");
+        _cleanup_(profile_free_cleanup) Profile *no_zone = NULL;
+
+        assert_int_equal(profile->gate, GATE_FIREWALLD);
+        assert_string_equal(profile->zone, "public");
+        assert_null(profile->chain);
+        assert_null(profile->open_command);
+        assert_null(profile->close_command);
+
+        no_zone = assert_good(GOOD "[Gate]\nType=firewalld\nZone=\n");
+        assert_int_equal(no_zone->gate, GATE_FIREWALLD);
+        assert_null(no_zone->zone);
 }
 
 static void gate_command(void **state) {
@@ -470,6 +486,7 @@ int main(void) {
                 TEST(ports_none_with_any_gate),
                 TEST(durations),
                 TEST(backslash_at_the_end),
+                TEST(gate_firewalld),
                 TEST(gate_command),
                 TEST(gate_command_without_ports),
                 TEST(neighbours),
