@@ -234,7 +234,7 @@ static void test_door(void **state) {
 }
 
 static void test_door_longer_than_opening(void **state) {
-        explore(true, false, 45 * SECOND, 560, 36000);
+        explore(true, false, 120 * SECOND, 575, 36900);
 }
 
 static void test_no_door(void **state) {
