@@ -159,7 +159,7 @@ def test_a_window(testbed, program, way):
     assert cgroups() == cgroups_before
     assert self.daemon.end() == ""
     print(f"{program} {way}: {count} calls, {dict(outcomes)}")
-    assert sum(outcomes.values()) > 0
+    assert set(outcomes) - {"not reached"}, "no fault came about"
 
 
 @pytest.mark.seconds(480)
