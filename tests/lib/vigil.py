@@ -65,6 +65,21 @@ class Vigil:
         """The window was over at this time (ns)."""
         self._ends[-1] = event
 
+    def wait_visited(self) -> None:
+        """The window is open: until somebody has come in over each family."""
+        seen: set[str] = set()
+
+        def visited() -> bool:
+            self._read()
+            seen.update(
+                family
+                for family, begun, _, outcome in self._pending
+                if outcome is Outcome.OPEN and begun >= self._starts[-1]
+            )
+            return seen.issuperset(FAMILIES)
+
+        wait_until(visited, "somebody to come in over each family")
+
     def _read(self) -> list:
         """What has come since the last time."""
         data = self._prober.data(self._offset)

@@ -28,6 +28,12 @@ WAITS = max(KILLS // 80, 2)  # rounds that wait for a second or more
 TOO_LITTLE_LEFT = "less than a second is left"
 
 
+def assert_visited(lives: Lives, least: int = 1) -> None:
+    """In every family, people were let in: else that nobody was afterwards would say nothing."""
+    for family in FAMILIES:
+        assert lives.vigil.outcomes[family, "in time", "OPEN"] >= least, f"hardly anybody was let in over {family}"
+
+
 @pytest.fixture
 def lives(testbed):
     with Lives(testbed, random.Random(seed())) as value:
@@ -97,8 +103,7 @@ def test_posternd_is_killed(lives):
         live(lives, choose(lives))
     # a helper that is not told to go, for the door was not opened, has no answer to give
     lives.finish("was put back", TOO_LITTLE_LEFT, "has lost its run")
-    for family in FAMILIES:
-        assert lives.vigil.outcomes[family, "in time", "OPEN"] >= KILLS, f"hardly anybody was let in over {family}"
+    assert_visited(lives, KILLS)
     for when in ("right after", "at last"):
         assert lives.spoken[when, "reset"] * 4 >= KILLS, f"hardly anybody was held {when}"
 
@@ -116,6 +121,8 @@ def test_what_runs_is_killed(lives, name):
         if is_open:
             assert lives.answer() is None
             lives.hold()
+            if round == 0:
+                lives.vigil.wait_visited()
         time.sleep(lives.random.uniform(0, 0.03))
         os.kill(min(lives.renewals(name)), signal.SIGKILL)  # not what it is about to execute
         error = None if is_open else lives.answer()
@@ -126,6 +133,7 @@ def test_what_runs_is_killed(lives, name):
     # it may die between its `ready` and the opened door, and then cannot be told to go
     deaf = ["Cannot talk to postern-run: Broken pipe"] if name == "postern-run" else []
     lives.finish("was killed by signal 9", "has lost its run", *deaf)
+    assert_visited(lives)
     print(answers)
     assert {error for _, error in answers} <= {None, "org.postern.Renewal1.Error.RunFailed"}
 
@@ -149,10 +157,13 @@ def test_polkitd_is_killed(lives):
         answers[way, error] += 1
         if error is None:
             lives.hold()
+            if way == "window":
+                lives.vigil.wait_visited()
             lives.close("Close")
         lives.closed()
         lives.testbed.polkit.start()
     lives.finish("polkit: org.freedesktop.DBus.Error.", "polkit gave no answer", "polkit could not be asked")
+    assert_visited(lives)
     print(answers)
     refused = "org.postern.Renewal1.Error.NotAuthorized"
     assert {error for way, error in answers if way == "question"} == {refused}
@@ -164,13 +175,15 @@ def test_polkitd_is_killed(lives):
 def test_the_bus_is_killed(lives):
     """posternd closes its window, or opens none, and ends."""
     opened = 0
-    for _ in range(OTHERS):
+    for round in range(OTHERS):
         assert lives.start()
         lives.ask()
-        if lives.random.random() < 0.5:
+        if round == 0 or lives.random.random() < 0.5:
             assert lives.answer() is None
             lives.hold()
             opened += 1
+            if round == 0:
+                lives.vigil.wait_visited()
         time.sleep(lives.random.uniform(0, 0.05))
         lives.testbed.bus.kill9()
         lives.end(1)
@@ -178,6 +191,7 @@ def test_the_bus_is_killed(lives):
     lives.finish("The bus is gone", "polkit: org.freedesktop.DBus.Error.", "polkit gave no answer",
                  "polkit could not be asked", "has lost its run",
                  "logind gives no lock", "Cannot ask logind")  # fmt: skip
+    assert_visited(lives)
     print(f"{OTHERS} times the bus, {opened} of them with a window that was open")
 
 
@@ -201,6 +215,7 @@ def test_posternd_is_stopped(lives):
         wait_until(lambda: now() > lives.deadline + 2 * TOLERANCE, "the deadline to pass")
         lives.die()
     lives.finish()
+    assert_visited(lives)
 
 
 @pytest.mark.seconds(240 + 10 * KILLS)
@@ -214,19 +229,23 @@ def test_killed_with_little_time_left(lives):
         wait_until(lambda: now() > lives.deadline - left, f"{left / 1e6:.0f} ms to be left")
         lives.die()
     lives.finish()
+    assert_visited(lives)
 
 
 @pytest.mark.seconds(240 + KILLS)
 def test_a_storm_of_restarts(lives):
     """A window, then one start after another that comes to nothing."""
     for _ in range(WAITS // 3 or 1):
-        if lives.start() and lives.request():
-            lives.hold()
+        assert lives.start()
+        assert lives.request()
+        lives.hold()
+        lives.vigil.wait_visited()
         lives.die()
         for _ in range(20):
             if lives.start(Aim(life_usec=lives.random.randint(1, 30_000))):
                 lives.die()
     lives.finish()
+    assert_visited(lives)
 
 
 def test_stopped_while_a_short_window_opens(lives):
