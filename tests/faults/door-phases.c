@@ -9,6 +9,7 @@
 #include "sites.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <postern/cleanup.h>
 #include <postern/door.h>
 #include <signal.h>
@@ -29,6 +30,9 @@ static sd_event *event;
 static Door *kept_door; /* of the phases that do not make one of their own */
 static char ruleset_before[TEXT_MAX];
 static struct { unsigned lost, restored; } news;
+/* What a phase's doors have beside their port. */
+static const DoorOuter *with_outer;
+static const LeaseReach *with_reach;
 
 /* Between the door and its timers, so that a retry is not waited for. */
 int __wrap_sd_event_source_set_time_relative(sd_event_source *source, uint64_t usec);
@@ -79,8 +83,8 @@ static int open_door(Door *door, const char *id, uint16_t port) {
         int r;
 
         clock_gettime(CLOCK_BOOTTIME, &now);
-        r = door_open(door, id, &profile, (uint64_t) now.tv_sec * 1000000 + 120 * 1000000, "", NULL, NULL,
-                      &gate, &problem);
+        r = door_open(door, id, &profile, (uint64_t) now.tv_sec * 1000000 + 120 * 1000000, "",
+                      with_outer, with_reach, &gate, &problem);
         if (r == DOOR_OK && !gate)
                 wrong("opened, and not said where");
         if (r == DOOR_REFUSED && !problem)
@@ -122,9 +126,13 @@ static void expect_clean(const char *when) {
 /* --- the phases -------------------------------------------------------------------------------
  */
 
+static void arm_again(void) {
+        atomic_store(&faults->armed, 1);
+}
+
 static void arm(void) {
         n_transactions = 0;
-        atomic_store(&faults->armed, 1);
+        arm_again();
 }
 
 /* Opens it, whatever comes of that; and the fault is over, so the same door shuts. */
@@ -322,11 +330,92 @@ static Outcome phase_sweep(void) {
         return outcome;
 }
 
+/* Whoever opens the port elsewhere must not find it without a bound: new connections from anywhere
+ * but this host are dropped, which the loopback device cannot show. */
+static bool is_banned(void) {
+        static char now[TEXT_MAX];
+
+        run_command("nft list ruleset", now, sizeof(now));
+        return strstr(now, "dport 80 ");
+}
+
+/* A port that somebody else's firewall opens as well, from before it does until after it has shut.
+ */
+static Outcome phase_outer(void) {
+        static const DoorOuter outer = {.ports = {{PROTOCOL_TCP, PORT}}, .n_ports = 1};
+        Door *door = kept_door;
+        Outcome outcome = REFUSED;
+        Held held;
+        int r;
+
+        with_outer = &outer;
+        arm();
+        r = open_door(door, WINDOW, PORT);
+        faults_disarm();
+        if (is_open(PORT) != (r == DOOR_OK))
+                wrong(r == DOOR_OK ? "said to be open, and shut" : "said to be shut, and open");
+        if (r == DOOR_OK) {
+                outcome = SUCCEEDED;
+                if (!is_banned())
+                        wrong("open elsewhere without a bound");
+                held = hold();
+                arm_again();
+                door_shut(door, WINDOW);
+                faults_disarm();
+                if (is_open(PORT) || held_speaks(&held))
+                        wrong("said to be shut, and somebody comes in");
+                if (!is_banned())
+                        wrong("shut here, and open elsewhere without a bound");
+                arm_again();
+                door_unban(door, WINDOW);
+                faults_disarm();
+                if (is_open(PORT) || held_speaks(&held))
+                        wrong("shut everywhere, and somebody comes in");
+                release(&held);
+        }
+        settle(door);
+        expect_clean("rules are left after a port that was open elsewhere");
+        return outcome;
+}
+
+/* A port that leads to the sockets of one cgroup alone, which is that of the listener. */
+static Outcome phase_reach(void) {
+        static LeaseReach reach;
+        Door *door = kept_door;
+        Outcome outcome = REFUSED;
+        Held held;
+        int r;
+
+        if (sscanf(getenv("POSTERN_FAULTS_REACH"), "%" SCNu32 " %" SCNu64, &reach.level,
+                   &reach.cgroup) != 2)
+                die("POSTERN_FAULTS_REACH");
+        with_reach = &reach;
+        arm();
+        r = open_door(door, WINDOW, PORT);
+        faults_disarm();
+        if (is_open(PORT) != (r == DOOR_OK))
+                wrong(r == DOOR_OK ? "said to be open, and shut" : "said to be shut, and open");
+        if (r == DOOR_OK) {
+                held = hold();
+                arm_again();
+                door_shut(door, WINDOW);
+                faults_disarm();
+                outcome = SUCCEEDED;
+                if (is_open(PORT) || held_speaks(&held))
+                        wrong("said to be shut, and somebody comes in");
+                release(&held);
+        }
+        settle(door);
+        expect_clean("rules are left after a window to one cgroup");
+        return outcome;
+}
+
 static const Phase phases[] = {
-        {"first", phase_first},     {"open", phase_open, true},
-        {"shut", phase_shut, true}, {"shut-one", phase_shut_one, true},
-        {"mend", phase_mend, true}, {"end", phase_end},
-        {"sweep", phase_sweep},
+        {"first", phase_first},       {"open", phase_open, true},
+        {"shut", phase_shut, true},   {"shut-one", phase_shut_one, true},
+        {"mend", phase_mend, true},   {"end", phase_end},
+        {"sweep", phase_sweep},       {"outer", phase_outer, true},
+        {"reach", phase_reach, true},
 };
 
 void phases_init(const char *directory) {
@@ -354,6 +443,8 @@ const Phase *phase_find(const char *name) {
 
 Outcome phase_run(const Phase *phase) {
         memset(&news, 0, sizeof(news));
+        with_outer = NULL;
+        with_reach = NULL;
         if (phase->keeps && !kept_door)
                 kept_door = need_door();
         return phase->run();
