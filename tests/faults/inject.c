@@ -24,6 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
@@ -125,6 +126,8 @@ char *strndup(const char *text, size_t size) {
 REFUSABLE(int, socket, (int domain, int type, int protocol), (domain, type, protocol), ENFILE)
 REFUSABLE(int, bind, (int fd, const struct sockaddr *address, socklen_t size), (fd, address, size),
           ENOMEM)
+REFUSABLE(int, connect, (int fd, const struct sockaddr *address, socklen_t size),
+          (fd, address, size), EAGAIN)
 REFUSABLE(int, getsockname, (int fd, struct sockaddr *address, socklen_t *size),
           (fd, address, size), ENOBUFS)
 REFUSABLE(int, setsockopt, (int fd, int level, int name, const void *value, socklen_t size),
@@ -135,6 +138,9 @@ REFUSABLE(int, shutdown, (int fd, int how), (fd, how), ENOBUFS)
 REFUSABLE(int, pipe2, (int fds[2], int flags), (fds, flags), EMFILE)
 REFUSABLE(int, dup2, (int old, int new), (old, new), EMFILE)
 REFUSABLE(int, dup3, (int old, int new, int flags), (old, new, flags), EMFILE)
+REFUSABLE(int, inotify_init1, (int flags), (flags), EMFILE)
+REFUSABLE(int, inotify_add_watch, (int fd, const char *path, uint32_t mask), (fd, path, mask),
+          ENOSPC)
 REFUSABLE(int, epoll_create1, (int flags), (flags), EMFILE)
 REFUSABLE(int, epoll_ctl, (int fd, int operation, int other, struct epoll_event *event),
           (fd, operation, other, event), ENOMEM)
@@ -169,6 +175,10 @@ REFUSABLE(int, fstatfs64, (int fd, struct statfs64 *status), (fd, status), ENOME
 REFUSABLE(int, fstat64, (int fd, struct stat64 *status), (fd, status), ENOMEM)
 REFUSABLE(int, fstatat64, (int fd, const char *path, struct stat64 *status, int flags),
           (fd, path, status, flags), ENOMEM)
+REFUSABLE(int, lstat64, (const char *path, struct stat64 *status), (path, status), ENOMEM)
+REFUSABLE(int, faccessat, (int fd, const char *path, int mode, int flags), (fd, path, mode, flags),
+          ENOMEM)
+REFUSABLE(int, fsync, (int fd), (fd), EIO)
 REFUSABLE(int, fchown, (int fd, uid_t uid, gid_t gid), (fd, uid, gid), EIO)
 REFUSABLE(int, setrlimit64, (__rlimit_resource_t what, const struct rlimit64 *limit), (what, limit),
           EPERM)
