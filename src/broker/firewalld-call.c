@@ -112,12 +112,10 @@ char *firewalld_explain(const FirewalldReply *reply, const char *member, const c
         case FIREWALLD_REPLY_ERROR:
                 return explain_code(reply->code, member, zone);
         case FIREWALLD_REPLY_SILENT:
+        case FIREWALLD_REPLY_GONE: /* whoever asks has words of his own for that */
                 return format("firewalld did not answer %s within %u s, or ended in the middle of "
                               "it: `systemctl status firewalld` says more",
                               member, (unsigned) (FIREWALLD_CALL_LIMIT_USEC / 1000000));
-        case FIREWALLD_REPLY_GONE:
-                return format("firewalld ended while the window was being seen to: `systemctl "
-                              "status firewalld` says more");
         }
         return NULL;
 }

@@ -41,7 +41,6 @@ UNQUOTED = {
     "firewalld cannot be called": "for want of memory",
     "firewalld has changed, and memory ran out": "for want of memory",
     "memory ran out: free some": "for want of memory, which tests/faults takes away",
-    "firewalld ended while the window was being seen to": "for whoever asks; all who do have words of their own for that",
     "postern-run could not be started; the service's log": "for want of descriptors",
     "It could not be opened; the service's log": "where a gate found no words, for want of memory",
     "is not shut there yet": "of a window whose id was drawn before",
