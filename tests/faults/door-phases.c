@@ -135,16 +135,21 @@ static void arm(void) {
         arm_again();
 }
 
-/* Opens it, whatever comes of that; and the fault is over, so the same door shuts. */
-static Outcome open_and_shut(Door *door) {
-        Outcome outcome;
-        int r;
+/* Opens it while the fault is armed, and holds what is said against what is; then the fault is
+ * over. */
+static bool opens(Door *door) {
+        bool opened = open_door(door, WINDOW, PORT) == DOOR_OK;
 
-        r = open_door(door, WINDOW, PORT);
         faults_disarm();
-        outcome = r == DOOR_OK ? SUCCEEDED : REFUSED;
-        if (is_open(PORT) != (r == DOOR_OK))
-                wrong(r == DOOR_OK ? "said to be open, and shut" : "said to be shut, and open");
+        if (is_open(PORT) != opened)
+                wrong(opened ? "said to be open, and shut" : "said to be shut, and open");
+        return opened;
+}
+
+/* The fault is over by then, so the same door shuts. */
+static Outcome open_and_shut(Door *door) {
+        Outcome outcome = opens(door) ? SUCCEEDED : REFUSED;
+
         door_shut(door, WINDOW);
         if (is_open(PORT))
                 wrong("does not shut");
@@ -171,17 +176,26 @@ static Outcome phase_open(void) {
         return open_and_shut(kept_door);
 }
 
-static Outcome shut(Door *door, Held *held) {
-        Outcome outcome = SUCCEEDED;
-
-        arm();
-        door_shut(door, WINDOW);
-        faults_disarm();
+static void expect_shut(Held *held) {
         if (is_open(PORT))
                 wrong("said to be shut, and open");
         if (held_speaks(held))
                 wrong("said to be shut, and a connection goes on");
-        return outcome;
+}
+
+static void shut_again(Door *door, Held *held) {
+        arm_again();
+        door_shut(door, WINDOW);
+        faults_disarm();
+        expect_shut(held);
+}
+
+static Outcome shut(Door *door, Held *held) {
+        arm();
+        door_shut(door, WINDOW);
+        faults_disarm();
+        expect_shut(held);
+        return SUCCEEDED;
 }
 
 static Outcome phase_shut(void) {
@@ -346,31 +360,21 @@ static Outcome phase_outer(void) {
         Door *door = kept_door;
         Outcome outcome = REFUSED;
         Held held;
-        int r;
 
         with_outer = &outer;
         arm();
-        r = open_door(door, WINDOW, PORT);
-        faults_disarm();
-        if (is_open(PORT) != (r == DOOR_OK))
-                wrong(r == DOOR_OK ? "said to be open, and shut" : "said to be shut, and open");
-        if (r == DOOR_OK) {
+        if (opens(door)) {
                 outcome = SUCCEEDED;
                 if (!is_banned())
                         wrong("open elsewhere without a bound");
                 held = hold();
-                arm_again();
-                door_shut(door, WINDOW);
-                faults_disarm();
-                if (is_open(PORT) || held_speaks(&held))
-                        wrong("said to be shut, and somebody comes in");
+                shut_again(door, &held);
                 if (!is_banned())
                         wrong("shut here, and open elsewhere without a bound");
                 arm_again();
                 door_unban(door, WINDOW);
                 faults_disarm();
-                if (is_open(PORT) || held_speaks(&held))
-                        wrong("shut everywhere, and somebody comes in");
+                expect_shut(&held);
                 release(&held);
         }
         settle(door);
@@ -384,25 +388,16 @@ static Outcome phase_reach(void) {
         Door *door = kept_door;
         Outcome outcome = REFUSED;
         Held held;
-        int r;
 
         if (sscanf(getenv("POSTERN_FAULTS_REACH"), "%" SCNu32 " %" SCNu64, &reach.level,
                    &reach.cgroup) != 2)
                 die("POSTERN_FAULTS_REACH");
         with_reach = &reach;
         arm();
-        r = open_door(door, WINDOW, PORT);
-        faults_disarm();
-        if (is_open(PORT) != (r == DOOR_OK))
-                wrong(r == DOOR_OK ? "said to be open, and shut" : "said to be shut, and open");
-        if (r == DOOR_OK) {
+        if (opens(door)) {
                 held = hold();
-                arm_again();
-                door_shut(door, WINDOW);
-                faults_disarm();
+                shut_again(door, &held);
                 outcome = SUCCEEDED;
-                if (is_open(PORT) || held_speaks(&held))
-                        wrong("said to be shut, and somebody comes in");
                 release(&held);
         }
         settle(door);
