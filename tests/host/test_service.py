@@ -208,7 +208,7 @@ def ask_at_the_last_moment(host) -> None:
     for _ in range(10):
         host.run("systemctl", "restart", "posternd.service")
         (bus,) = (pid for pid, line in host.matching("dbus-daemon").items() if "--system" in line)
-        with open_dbus_connection(f"unix:path=/proc/{host.leader}/root/run/dbus/system_bus_socket") as caller:
+        with open_dbus_connection(host.system_bus) as caller:
             os.kill(bus, signal.SIGSTOP)
             try:
                 caller.send(new_method_call(DBusAddress(PATH, NAME, MANAGER), "RequestWindow", "stt", ("long", 0, 0)))

@@ -163,6 +163,11 @@ class Host:
                  "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8"]  # fmt: skip
         return [*enter, *(["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--"] if user else []), *command]
 
+    @property
+    def system_bus(self) -> str:
+        """The address of its bus, as seen from out here."""
+        return f"unix:path={Path('/proc', str(self.leader), 'root', 'run/dbus/system_bus_socket')}"
+
     def run(self, *command: str, user: str | None = None) -> str:
         """Standard output; raises with everything it said when it fails."""
         return run(self.inside(*command, user=user))
