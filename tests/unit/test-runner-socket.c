@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <postern/cleanup.h>
+#include <postern/run-cgroup.h>
 #include <postern/runner.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -140,6 +141,19 @@ static int setup(void **state) {
         return 0;
 }
 
+/* As systemd does with the cgroup of a unit that is no more. */
+static void remove_cgroup(void) {
+        char mount[1024], cgroup[RUN_CGROUP_PATH_MAX], path[RUN_CGROUP_PATH_MAX + 1024];
+
+        if (run_cgroup_find_mount(mount, sizeof(mount)) < 0 ||
+            run_cgroup_guess(cgroup, sizeof(cgroup), WINDOW) < 0)
+                return;
+        snprintf(path, sizeof(path), "%s%s", mount, cgroup);
+        /* busy as long as the helper dies with its manager */
+        while (rmdir(path) < 0 && errno == EBUSY)
+                usleep(1000);
+}
+
 static int teardown(void **state) {
         Fixture *fixture = *state;
 
@@ -150,6 +164,7 @@ static int teardown(void **state) {
         if (fixture->manager > 0) {
                 kill(fixture->manager, SIGKILL);
                 assert_int_equal(waitpid(fixture->manager, NULL, 0), fixture->manager);
+                remove_cgroup();
         }
         free(fixture);
         return remove_config_dir(NULL);
