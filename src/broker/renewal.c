@@ -28,8 +28,9 @@ static int renewal_new_id(const Broker *broker, char ret[RENEWAL_ID_SIZE]) {
         uint8_t random[6];
 
         do {
-                if (getrandom(random, sizeof(random), GRND_NONBLOCK) != sizeof(random))
-                        return -EAGAIN;
+                /* waits in the first second of a boot, and never again */
+                if (getrandom(random, sizeof(random), 0) != sizeof(random))
+                        return -EIO;
                 (void) snprintf(ret, RENEWAL_ID_SIZE, "w%02x%02x%02x%02x%02x%02x", random[0],
                                 random[1], random[2], random[3], random[4], random[5]);
         } while (broker_find(broker, ret));
