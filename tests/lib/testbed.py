@@ -135,8 +135,12 @@ class Testbed:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, *exception) -> None:
-        self._stack.__exit__(*exception)
+    def __exit__(self, kind, *exception) -> None:
+        self._stack.__exit__(kind, *exception)
+        # a helper ends a moment after its posternd: the next test counts what runs before it
+        mine = f"{self.directory}/"
+        if kind is None:
+            wait_until(lambda: not any(mine in line for line in processes().values()), "every helper to end")
 
     def profile(self, name: str, text: str) -> Path:
         path = self.config / "profiles" / f"{name}.conf"
