@@ -3,8 +3,10 @@
 
 import itertools
 import os
+from pathlib import Path
 
 import pytest
+from process import Process
 from testbed import (
     FAMILIES,
     HOST4,
@@ -27,6 +29,7 @@ from testbed import (
     wait_until,
 )
 
+ECHO = Path(__file__).parents[1] / "lib/echo.py"  # a server that keeps up with a thousand knocks a second
 OPEN_BY_HAND = "add rule inet filter input tcp dport 80 accept comment \"by hand\"\n"
 WITHOUT_STATE = """
 flush ruleset
@@ -67,7 +70,8 @@ def test_prober_tells_no_listener_from_a_firewall(net):
 
 
 def test_prober_sees_a_port_open_and_shut(net):
-    with Listener(), Prober() as prober:
+    # few enough to find room in the listener's queue while this process stands still
+    with Listener(), Prober(interval=0.01) as prober:
         opening = now()
         net.nft(OPEN_BY_HAND)
         for family in FAMILIES:
@@ -96,9 +100,11 @@ def knocks_often(knocks) -> bool:
 
 def test_prober_knocks_often(net):
     """A rate that shows openings of a few milliseconds; on a busy machine half of it is enough."""
-    with Listener(), Prober(source4=OFFICE4, source6=OFFICE6) as prober:
-        for family in FAMILIES:
-            wait_until(lambda: knocks_often(prober.knocks(family)), "500 knocks in a second and a half")
+    with Process(["/usr/bin/python3", str(ECHO), "80"], ns="host") as server:
+        server.wait_ready(lambda: "listening" in server.text(), "its port")
+        with Prober(source4=OFFICE4, source6=OFFICE6) as prober:
+            for family in FAMILIES:
+                wait_until(lambda: knocks_often(prober.knocks(family)), "500 knocks in a second and a half")
 
 
 @pytest.mark.parametrize("family", FAMILIES)

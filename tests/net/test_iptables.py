@@ -51,7 +51,8 @@ def test_shape(name):
         xtables.restore_all(texts)
         before, ruleset = xtables.all_rules(), testbed.net.ruleset()
         renewal = Renewal(testbed)
-        with testbed.daemon(), Listener(), Prober() as prober:
+        # below what a window lets in of strangers
+        with testbed.daemon(), Listener(), Prober(interval=0.02) as prober:
             found = testbed.bus.call("Check", "s", "web")[0]
             places = [subject for level, subject, _ in found if level == "ok" and " " in subject]
             assert places == [f"ip filter {chain}", f"ip6 filter {chain}"]

@@ -10,8 +10,8 @@ from net import HOST4, HOST6
 from probe import FAMILIES, Listener, Outcome, Prober
 from process import now
 from scene import Renewal, state, wait_state
+from test_reach import SELDOM, answers
 from test_reach import Renewal as Listening
-from test_reach import answers
 from testbed import Testbed
 from ufw import Ufw
 
@@ -42,7 +42,7 @@ def shut(prober: Prober) -> bool:
 
 def test_reach(host):
     renewal = Listening(host)
-    with Prober() as prober:
+    with Prober(interval=SELDOM) as prober:
         with Listener(80):
             window = renewal.request()
             assert shut(prober), "somebody else's server is reached"

@@ -16,6 +16,7 @@ from process import netns, now, processes, wait_until
 from scene import state, wait_state
 
 PROGRAM = Path(__file__).parents[1] / "lib/reach.py"
+SELDOM = 0.02  # seconds between two knocks: they leave room below what a window lets in of strangers
 WINDOW = "Ports=80/tcp\nReach=renewal\nRateLimit=100/1h"
 
 
@@ -66,7 +67,7 @@ def test_only_while_it_listens(testbed):
     """No listener, listener, none again; and a second run, whose cgroup is another one."""
     renewal = Renewal(testbed)
     before = testbed.net.ruleset()
-    with testbed.daemon(), Prober() as prober:
+    with testbed.daemon(), Prober(interval=SELDOM) as prober:
         for _ in range(2):
             window = renewal.request()
             for family in FAMILIES:
@@ -153,7 +154,7 @@ def test_another_window_of_the_same_port(testbed):
     """One leads to its renewal, the other to everybody: neither takes from the other."""
     narrow = Renewal(testbed)
     wide = Renewal(testbed, "wide", "Ports=80/tcp\nRateLimit=100/1h")
-    with testbed.daemon(), Prober() as prober:
+    with testbed.daemon(), Prober(interval=SELDOM) as prober:
         windows = [narrow.request(), wide.request()]
         wide.tell("listen")
         assert answers(HOST4, 10) == answers(HOST6, 10) == {"wide": 10}
@@ -171,7 +172,7 @@ def test_certbot(testbed, acme):
     """certbot --standalone renews, and the port answers for a part of its run; with nothing due, never."""
     testbed.profile("due", acme.profile(force=True, extra="Reach=renewal\n"))
     testbed.profile("idle", acme.profile(force=False, extra="Reach=renewal\n"))
-    with testbed.daemon(), Prober(interval=0.005) as prober:
+    with testbed.daemon(), Prober(interval=SELDOM) as prober:
         begun = now()
         due = testbed.renew("deploy", "due")
         ended = now()

@@ -15,6 +15,8 @@ from ufw import Ufw
 
 USER = {"v4": "ufw-user-input", "v6": "ufw6-user-input"}
 STRANGERS = {"v4": STRANGER4, "v6": STRANGER6}
+# seconds between two knocks where some that come in are looked for: all of them are let in and accepted
+SELDOM = 0.02
 
 
 @pytest.fixture
@@ -149,7 +151,7 @@ OWN_RULES = {
 def test_own_rule(rule):
     """An admin's own rule about the port is afterwards what it was, and what it denies stays denied."""
     strangers, anyway = OWN_RULES[rule]
-    with Testbed("") as testbed, Ufw(rule) as ufw, Listener(), Prober() as prober:
+    with Testbed("") as testbed, Ufw(rule) as ufw, Listener(), Prober(interval=SELDOM) as prober:
         before, files, told = xtables.all_rules(), ufw.files(), ufw.run("status", "numbered")
         testbed.renewal = Renewal(testbed)
         for family in FAMILIES:  # until the limit is reached
@@ -188,7 +190,7 @@ def test_default(incoming):
     with Testbed("") as testbed, Ufw(incoming=incoming):
         before = xtables.all_rules()
         testbed.renewal = Renewal(testbed)
-        with testbed.daemon(), Listener(), Prober() as prober:
+        with testbed.daemon(), Listener(), Prober(interval=SELDOM) as prober:
             window = testbed.renewal.request()
             if incoming == "REJECT":
                 assert is_placed()
