@@ -12,7 +12,7 @@ import pytest
 from bus import BusError
 from net import HOST4, HOST6
 from probe import FAMILIES, Listener, Outcome, Prober
-from process import netns, now, processes, wait_until
+from process import netns, now, processes, run, wait_until
 from scene import state, wait_state
 
 PROGRAM = Path(__file__).parents[1] / "lib/reach.py"
@@ -143,9 +143,11 @@ def test_the_client_dies(testbed):
         renewal.tell("listen")
         prober.wait_for(Outcome.OPEN, "v4", since=now())
         renewal.tell("exit 9", done=False)
-        wait_until(lambda: not any(str(PROGRAM) in line for line in processes().values()), "the client to be gone")
+        # its name is gone before its socket is
+        wait_until(lambda: not run(["ss", "-Htln", "sport", "=", ":80"], ns="host"), "nobody to listen")
         event = now()
         wait_state(testbed, window, "closed")
+        assert not any(str(PROGRAM) in line for line in processes().values())
         for family in FAMILIES:
             assert prober.outcomes(family, event + 100_000_000) == {Outcome.SILENT}
 
