@@ -77,6 +77,8 @@ def test_prober_sees_a_port_open_and_shut(net):
         for family in FAMILIES:
             prober.wait_for(Outcome.OPEN, family)
         shutting = now()
+        for family in FAMILIES:
+            prober.wait_for(Outcome.OPEN, family, since=shutting)
         shut_by_hand(net)
         shut = now()
         for family in FAMILIES:
