@@ -45,7 +45,7 @@ def profile(exec_line: str, *, ports: str = "none", gate: str | None = None, mor
 
 
 class Call:
-    """One method call by a process of its own. unique: its name on the bus."""
+    """One method call by a process of its own; made, it is with the bus. unique: its name there."""
 
     def __init__(self, testbed, user: str, member: str, signature: str = "", *arguments, interface: str = MANAGER,
                  path: str = PATH, interactive: bool = False, agent: bool = False, person: str = "absent",
@@ -87,7 +87,6 @@ class Call:
             data = pickle.dumps((kind, value))
             os.write(write, len(data).to_bytes(4, "big") + data)
 
-        tell("unique", connection.unique_name)
         serials = {next(connection.outgoing_serial) for _ in range(copies)}
         waiting = sorted(serials)
 
@@ -98,6 +97,8 @@ class Call:
 
         # the bus allows 128 of a connection to be under way
         send(100)
+        # not before: whoever calls after this one comes after it
+        tell("unique", connection.unique_name)
         while True:
             received = connection.receive()
             fields = {field.name: value for field, value in received.header.fields.items()}
