@@ -80,7 +80,7 @@ class Meddler:
         self._replace(time.monotonic())
 
     def _request(self, caller: Caller, seconds: int | None = None) -> None:
-        seconds = seconds or self._random.randrange(1, 3600)
+        seconds = seconds or self._random.randrange(30, 3600)  # no run takes that long
         member = self._random.choice(["Renew", "RequestWindow", "RequestWindow"])
         sent_at = time.monotonic()
         flags = self._random.randrange(2) if self._name.startswith(WITH_HOLDER) else 0

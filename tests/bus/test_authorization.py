@@ -93,12 +93,12 @@ def test_details_are_what_rules_decide_by(host):
         if (action.id !== "org.postern.renewal1.request-window" || subject.user !== "visitor")
             return;
         return action.lookup("profile") === "web" && action.lookup("ports") === "80/tcp 443/tcp" &&
-               action.lookup("duration") === "3" && action.lookup("gate") === "none"
+               action.lookup("duration") === "23" && action.lookup("gate") === "none"
                ? polkit.Result.YES : polkit.Result.NO;
     });""")
-    # 2.000001 s are rounded up
-    assert host.bus.call("Renew", "stt", "web", 2_000_001, 0, user="visitor")[0] == "success"
-    for name, duration in (("web", 2_000_000), ("web", 3_000_001), ("good", 3_000_000)):
+    # 22.000001 s are rounded up
+    assert host.bus.call("Renew", "stt", "web", 22_000_001, 0, user="visitor")[0] == "success"
+    for name, duration in (("web", 22_000_000), ("web", 23_000_001), ("good", 23_000_000)):
         error = error_of(host.bus.call, "Renew", "stt", name, duration, 0, user="visitor")
         assert error.name == ERROR + "NotAuthorized"
 
@@ -167,8 +167,10 @@ def test_caller_that_leaves_at_any_moment(host):
         with renew(host, "deploy", f"good{attempt % 4}", flags=attempt // 4 % 2) as call:
             time.sleep(2 * whole * attempt / 200)
             call.kill()
-    assert host.bus.call("Renew", "stt", "good", 0, 0, user="deploy")[0] == "success"
+    # what polkit has not come to yet still counts as one of deploy's questions; it goes by turns
+    assert host.bus.call("Renew", "stt", "good", 0, 0, user="root")[0] == "success"
     wait_until(lambda: not windows(host), "every window to close")
+    assert host.bus.call("Renew", "stt", "good", 0, 0, user="deploy")[0] == "success"
 
     text = host.posternd.text()
     opened, closed = (re.findall(rf"is {word}.*POSTERN_WINDOW=(\w+)", text) for word in ("open for", "closed:"))

@@ -22,7 +22,7 @@ def host(testbed):
 
 
 def test_leaves_when_there_is_nothing_to_do(host):
-    with host.daemon("--idle-exit=2s") as daemon:
+    with host.daemon("--idle-exit=4s") as daemon:
         assert daemon.wait() == 0
         assert not host.bus.owner()
         assert "Nothing to do" in daemon.text()
@@ -93,7 +93,7 @@ def test_a_call_at_the_last_moment_outlives_the_service_managers_sigterm(host, b
             serial = next(caller.outgoing_serial)
             if bus_kind == "dbus-daemon":
                 caller.send(renewal, serial=serial)
-            time.sleep(4)  # time itself: the daemon has enough of waiting now, and gives its name back
+            time.sleep(6)  # time itself: the daemon has enough of waiting now, and gives its name back
             if bus_kind == "dbus-broker":
                 caller.send(renewal, serial=serial)
             host.bus.cont()
