@@ -114,6 +114,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
     report = outcome.get_result()
     if not report.failed or call.when != "call":
         return
-    for log in sorted(Path(os.environ["POSTERN_TESTBED"]).glob("postern-*/posternd-*.log")):
-        if log.stat().st_mtime_ns >= call.start * 1e9:
+    root = Path(os.environ["POSTERN_TESTBED"])
+    for log in sorted([*root.glob("postern-*/posternd-*.log"), *root.glob("polkitd-*.log")]):
+        status = log.stat()
+        if status.st_size and status.st_mtime_ns >= call.start * 1e9:
             report.sections.append((log.name, log.read_text(errors="replace")))

@@ -305,12 +305,15 @@ class Polkit:
         return self
 
     def __exit__(self, *_) -> None:
+        # what is refused for want of it looks like a no of its own
+        if not self._process.alive() and self._process.popen.returncode != -signal.SIGKILL:
+            print(f"polkitd had ended by itself with {self._process.popen.returncode}")
         self._process.close()
         for path in ("/etc/polkit-1", "/usr/share/polkit-1"):
             run(["umount", path])
 
     def start(self) -> None:
-        self._process = Process(["/usr/lib/polkit-1/polkitd", "--no-debug"], environment=self._bus.environment)
+        self._process = Process(["/usr/lib/polkit-1/polkitd"], environment=self._bus.environment)
         self._process.wait_ready(lambda: self._bus.owner("org.freedesktop.PolicyKit1"), "its bus name")
 
     def stop(self) -> None:
