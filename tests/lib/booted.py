@@ -252,6 +252,8 @@ class Host:
         self.run("kill", f"-{signum}", str(pid))
 
     def journal(self, *arguments: str) -> list[dict]:
+        """What had been said by now: journald reads when it can, and is waited for."""
+        self.run("journalctl", "--sync")
         lines = self.run("journalctl", "--boot", "--output=json", "--no-pager", *arguments).splitlines()
         return [json.loads(line) for line in lines]
 
