@@ -130,6 +130,8 @@ def kill_helper(host):
 def kill_both(host):
     (helper,) = host.matching("/usr/libexec/postern-run")
     (broker,) = host.matching("/usr/libexec/posternd")
+    # or it might see the helper's end before its own
+    os.kill(broker, signal.SIGSTOP)
     os.kill(helper, signal.SIGKILL)
     os.kill(broker, signal.SIGKILL)
 
