@@ -90,7 +90,7 @@ def test_what_is_not_run(host):
     }.items():
         called = host.renew("deploy", name)
         assert not called.ok and words in called.text and f"{name}.service" in called.text, (name, called.text)
-    assert not (host.root / "root/ran").exists()
+    assert not (host.root / "srv/ran").exists()
     clean(host)
     # and Check says which one there is
     for name, level in {"conditional": "ok", "nosuch": "note"}.items():
