@@ -23,7 +23,8 @@ OUR_TABLES = ("postern", "postern_guard")
 # the only errors that a caller may get when nothing but death is the matter
 GONE = ("org.freedesktop.DBus.Error.NoReply", "org.freedesktop.DBus.Error.ServiceUnknown",
         "org.postern.Renewal1.Error.Stopped")  # fmt: skip
-GATE_FAILED = "org.postern.Renewal1.Error.GateFailed"
+# of windows that may end before they are open
+TOO_LATE = ("org.postern.Renewal1.Error.GateFailed", "org.postern.Renewal1.Error.TimedOut")
 BUS_GONE = "the bus is gone"
 
 
@@ -116,10 +117,10 @@ class Lives:
         self.mortal.aim(aim)
 
     def request(self, seconds: float = 600, *, duration: float = 600) -> bool:
-        """A window in which something runs for so long. False: it died, or less than a second was left."""
+        """A window in which something runs for so long. False: it died, or less than a second was left, or none."""
         self.ask(seconds, duration=duration)
         error = self.answer()
-        expected = (None, *GONE, *([GATE_FAILED] if duration < 60 else []))
+        expected = (None, *GONE, *(TOO_LATE if duration < 60 else []))
         assert error in expected, f"{error}\n{self.mortal.text()[-4000:]}"
         if error is None and duration < 60:
             self.deadline = (self.get("DeadlineBoottime") or FOR_EVER // 1000) * 1000  # ns
