@@ -170,7 +170,7 @@ class Process:
             self.cont()
             self.sigterm()
             try:
-                self.wait(10)
+                self.wait()
             except subprocess.TimeoutExpired:
                 self.kill9()
 

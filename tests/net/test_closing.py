@@ -90,7 +90,7 @@ def test_end(testbed, end):
         assert daemon.end() == ""
         with testbed.daemon():
             scene.assert_swept()
-    assert leftovers() == before
+    wait_until(lambda: leftovers() == before, "its helper to be gone")
 
 
 def test_killed_after_a_flush(testbed):
