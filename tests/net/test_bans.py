@@ -134,7 +134,7 @@ def test_owed_close(host):
         assert daemon.wait() == 0
         # not even what is not tracked gets in
         host.net.nft("table inet raw { chain pre { type filter hook prerouting priority -300; notrack; }; }")
-        assert_silent(host, event)
+        assert_silent(host, now())
         host.net.nft("delete table inet raw")
     host.cloud.broken.clear()
     with host.daemon():
