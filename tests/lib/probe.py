@@ -38,7 +38,7 @@ class Prober:
         patience: float = 0.05,
     ) -> None:  # fmt: skip
         """interval: seconds between two knocks of one family. A small server (certbot's own takes five
-        connections at a time) wants 0.01. patience: seconds after which no answer is silence."""
+        connections at a time) wants 0.05. patience: seconds after which no answer is silence."""
         self._targets = [HOST4, str(port), source4, HOST6, str(port), source6]
         self._interval, self._patience = interval, patience
 

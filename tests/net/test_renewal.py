@@ -30,7 +30,7 @@ def test_certbot(testbed, acme, reach):
     testbed.profile("web", acme.profile(force=False))
     testbed.profile("force", acme.profile(force=True))
     before = testbed.net.ruleset()
-    with testbed.daemon(), Prober(interval=0.01) as prober:
+    with testbed.daemon(), Prober(interval=0.05) as prober:
         for family in FAMILIES:
             assert prober.outcomes(family, now()) == {Outcome.SILENT}
 
