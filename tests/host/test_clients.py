@@ -20,7 +20,7 @@ import json, os, sys, urllib.request
 record = {{"host": "_acme-challenge.{DOMAIN}."}}
 if sys.argv[1] == "set-txt":
     record["value"] = os.environ["CERTBOT_VALIDATION"]
-urllib.request.urlopen("http://{DNS}/" + sys.argv[1], data=json.dumps(record).encode(), timeout=5)
+urllib.request.urlopen("http://{DNS}/" + sys.argv[1], data=json.dumps(record).encode(), timeout=60)
 """
 SITE = f"server {{ listen 80; listen [::]:80; server_name {DOMAIN}; root /var/www/html; }}\n"
 

@@ -11,7 +11,7 @@ from labels import let_in
 from net import HOST4, HOST6, OFFICE4, OFFICE6, STRANGER4
 from probe import FAMILIES, HeldConnection, Listener, Outcome, Prober
 from process import netns, now, wait_until
-from scene import TOLERANCE, Renewal, wait_state
+from scene import PATIENCE, TOLERANCE, Renewal, wait_state
 from testbed import Testbed
 from bus import MANAGER, PATH, BusError
 
@@ -55,7 +55,7 @@ def assert_open(host) -> None:
 
 def local_connection() -> None:
     with netns("host"):
-        connection = socket.create_connection(("127.0.0.1", 80), timeout=5)
+        connection = socket.create_connection(("127.0.0.1", 80), timeout=PATIENCE)
     with connection:
         connection.sendall(b"x")
         assert connection.recv(1) == b"x"
@@ -76,14 +76,14 @@ def test_killed(host):
     host.renewal.request()
     assert_open(host)
     strangers = [host.held(HOST4), host.held(HOST6)]
-    assert all(connection.state() == "alive" for connection in strangers + office)
+    assert all(connection.state(PATIENCE) == "alive" for connection in strangers + office)
     daemon.kill9()
     event = now()
     assert_silent(host, event)
     daemon.wait()
     assert host.cloud.is_open() and tables(host) == {"postern_guard"}
     assert all(connection.state() != "alive" for connection in strangers)
-    assert all(connection.state() == "alive" for connection in office), "it had come in before the window"
+    assert all(connection.state(PATIENCE) == "alive" for connection in office), "it had come in before the window"
     local_connection()
 
     host.cloud.broken.add("close")
@@ -105,7 +105,7 @@ def test_closed(host):
         window = host.renewal.request()
         assert_open(host)
         stranger = host.held(HOST4)
-        assert stranger.state() == "alive"
+        assert stranger.state(PATIENCE) == "alive"
         host.renewal.finish()
         wait_state(host, window, "closed")
         host.cloud.change("open", ["80/tcp"])

@@ -15,7 +15,7 @@ from labels import let_in
 from net import OFFICE4
 from probe import FAMILIES, HeldConnection, Listener, Outcome, Prober
 from process import now, run, wait_until
-from scene import TOLERANCE, WINDOW, Renewal, state, wait_state
+from scene import PATIENCE, TOLERANCE, WINDOW, Renewal, state, wait_state
 from story import IDS
 
 PROFILE = "org.postern.Renewal1.Profile"
@@ -74,7 +74,7 @@ def test_window(testbed, cloud):
         assert not cloud.is_open() and records(testbed.state) == []
         assert owed(testbed) == (0, False)
         assert_silent(prober, event)
-        assert office.state() == "alive"
+        assert office.state(PATIENCE) == "alive"
         assert testbed.net.ruleset() == before
         for family in FAMILIES:  # and never before
             assert {knock.outcome for knock in prober.knocks(family) if knock.ended < opened.at} == {Outcome.SILENT}
