@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MEND_QUIET_USEC = 250 * 1000 };
+enum { MEND_QUIET_USEC = 1000 * 1000 };
 
 /* Puts back what a foreign program took, for the time that is left. */
 static void door_put_back(Door *door) {
@@ -30,9 +30,10 @@ static void door_put_back(Door *door) {
  * A foreign program has changed the ruleset. Where that leaves but a gate too few, it may be in the
  * middle of more: `ufw reload` is 200 changes in two seconds, first empties its chains and then
  * removes those that are empty; a chain in which it found our rule would make it think that it had
- * been started already, and leave the host without its rules. So it gets time to finish; meanwhile
- * the window is shut. What else may be wrong, a denial behind our rule for one, is put right at
- * once.
+ * been started already, and leave the host without its rules. So it gets time to finish, more than
+ * passes between two of its changes on a host that has much else to do (half a second has been
+ * seen); meanwhile the window is shut. What else may be wrong, a denial behind our rule for one, is
+ * put right at once.
  */
 static void door_mend(Door *door, bool quiet) {
         InstallationWish wishes[DOORS_MAX] = {};

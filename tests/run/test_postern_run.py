@@ -317,10 +317,9 @@ def test_asked_before_it_is_killed(profiles, cgroup):
             # a shell says so when what it ran was terminated
             return asked.time_is_up(), status, helper.output().replace("Terminated\n", "")
 
-    # where its time was up, nothing can be told
-    while (answer := ask())[0]:
-        pass
-    assert answer == (False, "7", "up\nchild\nmain\n")
+    # where its time was up, nothing can be told; once in ten times it is not
+    answers = (ask() for _ in range(10))
+    assert next((answer for answer in answers if not answer[0]), None) == (False, "7", "up\nchild\nmain\n")
 
 
 @pytest.mark.parametrize("cgroup", [True, False], ids=["cgroup", "no-cgroup"])
