@@ -28,8 +28,8 @@ DEAF = (
 )
 LONG = "[Renewal]\nExec=/usr/bin/python3 /srv/deaf\n[Window]\nPorts=80/tcp\nRateLimit=100/1h\n"
 
-# Calls each of which comes about when the service has had enough of waiting, half a second here. What it is
-# told comes from busctl, as there is no D-Bus for Python on a host; its own time to start is part of the luck.
+# Calls each of which comes about when the service has had enough of waiting, a second here. What it is told
+# comes from busctl, as there is no D-Bus for Python on a host; its own time to start is part of the luck.
 EDGE = """
 import random, subprocess, sys, time
 chance = random.Random(1)
@@ -39,7 +39,7 @@ for index in range(int(sys.argv[1])):
     done = subprocess.run([*base, "ListWindows"], capture_output=True, text=True)
     if done.returncode != 0:
         sys.exit(f"call {index}: {done.stderr}")
-    time.sleep(chance.uniform(0.46, 0.52))
+    time.sleep(chance.uniform(0.96, 1.02))
 """
 
 
@@ -245,12 +245,12 @@ def test_an_order_to_one_that_stayed_at_the_last_moment(deaf, what):
 
 
 def test_calls_at_the_edge_of_idleness(host):
-    """It leaves after half a second here, and each call comes about then. None may be lost. So long, because a
+    """It leaves after a second here, and each call comes about then. None may be lost. So long, because a
     service that leaves before a busy manager has seen it start takes the next start for the one that is under
     way: no value that anybody would want."""
     host.write("/srv/edge", EDGE)
     host.profile("true", "[Renewal]\nExec=/bin/true\n[Window]\nPorts=none\nRateLimit=100/1s\n")
-    drop_in = "[Service]\nExecStart=\nExecStart=/usr/libexec/posternd --idle-exit=500ms\n"
+    drop_in = "[Service]\nExecStart=\nExecStart=/usr/libexec/posternd --idle-exit=1s\n"
     host.write("/etc/systemd/system/posternd.service.d/edge.conf", drop_in)
     host.run("systemctl", "daemon-reload")
     host.run("systemctl", "restart", "posternd.service")

@@ -35,7 +35,7 @@ WORDS = {
     Outcome.OTHER: "unreachable",
 }
 # certbot's own server has room for five callers; the authority must find one of the places free
-KNOCK_EVERY = 0.01
+KNOCK_EVERY = 0.05
 
 
 def say(text: str = "", at: int | None = None) -> None:
