@@ -148,7 +148,7 @@ static void run_network_header(Run *run, uint32_t to, uint32_t offset, uint32_t 
         if (size == 1 &&
             offset == (v4 ? offsetof(struct iphdr, protocol) : offsetof(struct ip6_hdr, ip6_nxt)))
                 load_u8(run, to, (uint8_t) run->packet->port.protocol);
-        else if (offset >= from && offset + size <= from + length)
+        else if (size <= length && offset >= from && offset - from <= length - size)
                 load(run, to, source + (offset - from), size, GUESSED);
         else
                 load_guess(run, to, size);
