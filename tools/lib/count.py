@@ -19,7 +19,11 @@ Counts = tuple[int, int, int]
 
 
 def end_of(text: str) -> list[str]:
-    return [f"    {line}" for line in text.rstrip().splitlines()[-SAID:]]
+    """The last lines; where a sanitizer has ended it, the first of its report, which goes on for long."""
+    lines = text.rstrip().splitlines()
+    reports = (number for number, line in enumerate(lines) if re.search(r"==\d+==ERROR: |: runtime error: ", line))
+    first = next(reports, max(0, len(lines) - SAID))
+    return [f"    {line}" for line in lines[first : first + SAID]]
 
 
 def count_meson(path: Path) -> tuple[Counts, list[str]]:
