@@ -7,7 +7,7 @@ import signal
 
 import pytest
 from bus import NAME
-from probe import FAMILIES, Listener, Outcome, Prober
+from probe import FAMILIES, SELDOM, Listener, Outcome, Prober
 from process import now, wait_until
 from scene import TOLERANCE
 
@@ -31,7 +31,7 @@ class Site:
     def __enter__(self):
         with contextlib.ExitStack() as stack:
             stack.enter_context(Listener())
-            self.prober = stack.enter_context(Prober(interval=0.02))  # below what a window lets in of strangers
+            self.prober = stack.enter_context(Prober(interval=SELDOM))
             self._stack = stack.pop_all()
         return self
 

@@ -15,6 +15,8 @@ from process import Process, netns, new_directory, now, wait_until
 from prober import RECORD
 
 FAMILIES = ("v4", "v6")
+# seconds between two knocks that leave room below what a window lets in of strangers, and in a listener's queue
+SELDOM = 0.02
 
 
 class Outcome(enum.IntEnum):

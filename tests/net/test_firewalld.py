@@ -10,7 +10,7 @@ from firewalld import Firewalld
 from firewalld_gate import Pretender
 from labels import let_in
 from net import HOST4, HOST6
-from probe import FAMILIES, HeldConnection, Listener, Outcome, Prober
+from probe import FAMILIES, SELDOM, HeldConnection, Listener, Outcome, Prober
 from process import now, wait_until
 from scene import TOLERANCE, Renewal, state, wait_state
 from testbed import BusError, Testbed
@@ -27,7 +27,7 @@ class Host:
     def __enter__(self):
         with contextlib.ExitStack() as stack:
             stack.enter_context(Listener())
-            self.prober = stack.enter_context(Prober(interval=0.02))  # below what a window lets in of strangers
+            self.prober = stack.enter_context(Prober(interval=SELDOM))
             self.renewal = Renewal(self.testbed)
             self._stack = stack.pop_all()
         return self

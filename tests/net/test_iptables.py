@@ -10,7 +10,7 @@ import pytest
 import xtables
 from labels import let_in
 from net import HOST4, STRANGER4
-from probe import FAMILIES, HeldConnection, Listener, Outcome, Prober
+from probe import FAMILIES, SELDOM, HeldConnection, Listener, Outcome, Prober
 from process import netns, new_directory, now, run, wait_until
 from scene import Renewal, Scene, saved_ruleset, state, wait_state
 from testbed import BusError, Testbed
@@ -51,8 +51,7 @@ def test_shape(name):
         xtables.restore_all(texts)
         before, ruleset = xtables.all_rules(), testbed.net.ruleset()
         renewal = Renewal(testbed)
-        # below what a window lets in of strangers
-        with testbed.daemon(), Listener(), Prober(interval=0.02) as prober:
+        with testbed.daemon(), Listener(), Prober(interval=SELDOM) as prober:
             found = testbed.bus.call("Check", "s", "web")[0]
             places = [subject for level, subject, _ in found if level == "ok" and " " in subject]
             assert places == [f"ip filter {chain}", f"ip6 filter {chain}"]

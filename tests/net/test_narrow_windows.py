@@ -7,11 +7,11 @@ import pytest
 import xtables
 from firewalld import Firewalld
 from net import HOST4, HOST6
-from probe import FAMILIES, Listener, Outcome, Prober
+from probe import FAMILIES, SELDOM, Listener, Outcome, Prober
 from process import now
 from scene import Renewal, state, wait_state
-from test_reach import SELDOM, answers
 from test_reach import Renewal as Listening
+from test_reach import answers
 from testbed import Testbed
 from ufw import Ufw
 

@@ -11,12 +11,11 @@ from pathlib import Path
 import pytest
 from bus import BusError
 from net import HOST4, HOST6
-from probe import FAMILIES, Listener, Outcome, Prober
+from probe import FAMILIES, SELDOM, Listener, Outcome, Prober
 from process import netns, now, processes, run, wait_until
 from scene import state, wait_state
 
 PROGRAM = Path(__file__).parents[1] / "lib/reach.py"
-SELDOM = 0.02  # seconds between two knocks: they leave room below what a window lets in of strangers
 WINDOW = "Ports=80/tcp\nReach=renewal\nRateLimit=100/1h"
 
 
@@ -174,7 +173,7 @@ def test_certbot(testbed, acme):
     """certbot --standalone renews, and the port answers for a part of its run; with nothing due, never."""
     testbed.profile("due", acme.profile(force=True, extra="Reach=renewal\n"))
     testbed.profile("idle", acme.profile(force=False, extra="Reach=renewal\n"))
-    with testbed.daemon(), Prober(interval=SELDOM) as prober:
+    with testbed.daemon(), Prober(interval=0.05) as prober:
         begun = now()
         due = testbed.renew("deploy", "due")
         ended = now()

@@ -7,7 +7,7 @@ import contextlib
 import pytest
 import xtables
 from net import HOST4, OFFICE4, STRANGER4, STRANGER6
-from probe import FAMILIES, HeldConnection, Listener, Outcome, Prober
+from probe import FAMILIES, SELDOM, HeldConnection, Listener, Outcome, Prober
 from process import now, wait_until
 from scene import OFFICES, Renewal, Scene, state, wait_state
 from testbed import Testbed
@@ -15,8 +15,6 @@ from ufw import Ufw
 
 USER = {"v4": "ufw-user-input", "v6": "ufw6-user-input"}
 STRANGERS = {"v4": STRANGER4, "v6": STRANGER6}
-# seconds between two knocks where some that come in are looked for: all of them are let in and accepted
-SELDOM = 0.02
 
 
 @pytest.fixture
