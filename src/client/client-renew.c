@@ -19,11 +19,11 @@ DEFINE_CLEANUP(json_t, json_decref);
 typedef struct Renew {
         Client *client;
         const char *profile;
-        char *window; /* its object; NULL until it is open */
-        json_t *properties;
-        bool closing;  /* Close() was called */
-        bool over;     /* Wait() has answered */
-        char told[16]; /* the state that was last told of, where there is no live line */
+        char *window;       /* its object; NULL until it is open */
+        json_t *properties; /* as last told; NULL until GetAll() has answered */
+        bool closing;       /* Close() was called */
+        bool over;          /* Wait() has answered */
+        char told[16];      /* the state that was last told of, where there is no live line */
 } Renew;
 
 static void clear_line(const Renew *renew) {
@@ -105,7 +105,8 @@ static int on_properties(sd_bus_message *message, void *userdata, sd_bus_error *
         Renew *renew = userdata;
         const char *interface;
 
-        if (client_is_from_service(renew->client, message) &&
+        /* what was told before GetAll() answered is older than its answer */
+        if (renew->properties && client_is_from_service(renew->client, message) &&
             sd_bus_message_read(message, "s", &interface) >= 0 &&
             strcmp(interface, CLIENT_WINDOW) == 0 &&
             client_read_properties(message, renew->properties) >= 0)
@@ -237,28 +238,43 @@ static int watch_signals(Renew *renew) {
         return r;
 }
 
+/* Without its answer nothing can be shown; what went wrong Wait() tells, too. */
+static int on_facts(sd_bus_message *message, void *userdata, sd_bus_error *error) {
+        Renew *renew = userdata;
+        _cleanup_(json_decref_cleanup) json_t *properties = json_object();
+        int r = 0;
+
+        if (sd_bus_message_get_error(message) || !properties ||
+            client_read_properties(message, properties) < 0)
+                return 0;
+        renew->properties = TAKE_POINTER(properties);
+        if (renew->client->live)
+                r = sd_event_add_time_relative(renew->client->event, NULL, CLOCK_MONOTONIC, 0, 0,
+                                               on_tick, renew);
+        if (r < 0)
+                leave(renew, client_fail(r));
+        show(renew);
+        return 0;
+}
+
 /* The window is open, or the renewal armed: from here on it is watched. */
 static int follow(Renew *renew) {
-        Client *client = renew->client;
+        sd_bus *bus = renew->client->bus;
         int r;
 
-        r = sd_bus_match_signal(client->bus, NULL, CLIENT_NAME, renew->window,
+        r = sd_bus_match_signal(bus, NULL, CLIENT_NAME, renew->window,
                                 "org.freedesktop.DBus.Properties", "PropertiesChanged",
                                 on_properties, renew);
         if (r >= 0)
-                r = client_properties(client, renew->window, CLIENT_WINDOW, &renew->properties);
-        if (r > 0)
-                return r;
+                r = sd_bus_call_method_async(bus, NULL, CLIENT_NAME, renew->window,
+                                             "org.freedesktop.DBus.Properties", "GetAll", on_facts,
+                                             renew, "s", CLIENT_WINDOW);
         if (r >= 0)
                 r = call_async(renew, "Wait", on_over);
-        if (r >= 0 && client->live)
-                r = sd_event_add_time_relative(client->event, NULL, CLOCK_MONOTONIC, 0, 0, on_tick,
-                                               renew);
         if (r < 0)
                 return client_fail(r);
         if (renew->closing)
                 close_window(renew);
-        show(renew);
         return 0;
 }
 

@@ -56,8 +56,18 @@ def test_renew(host):
     done = postern(host, "renew", "good")
     assert done.stdout.startswith("good: success\n")
     assert "let in    0 connections" in done.stdout and "80/tcp" in done.stdout
-    assert "good: open, 80/tcp, " in done.stderr
     assert "\033" not in done.stdout + done.stderr and "\r" not in done.stderr
+
+
+def test_progress(host):
+    """A line for each state, on standard error."""
+    renewal = Renewal(host, "slow")
+    with Process(command("renew", "slow"), environment=host.bus.environment) as client:
+        client.wait_ready(lambda: "slow: open, 80/tcp, " in client.text(), "its window")
+        renewal.finish()
+        assert client.wait() == 0
+    shown = re.findall(r"^slow: (open|closing|closed)\b", client.text(), re.MULTILINE)
+    assert shown == [state for state in ("open", "closing", "closed") if state in shown] and "open" in shown
 
 
 def test_renew_json(host):
@@ -146,6 +156,34 @@ exec systemd-stdio-bridge --bus-path={host.bus.address}
     refused = postern(host, "-H", "deploy@mail", "renew", "good", user="visitor", status=3, PATH=path)
     assert "Nobody can be asked for a password over ssh" in refused.stderr
     assert "could not be reached" in postern(host, "-H", "nobody@mail", "list", status=5, PATH=path).stderr
+
+
+def test_what_is_over_is_not_shown(host):
+    """A window that has ended before its state could be asked for, on the way to a slow host: the answer
+    is shown, and not what was told before it."""
+    renewal = Renewal(host, "slow")
+    directory = new_directory("bin")
+    directory.chmod(0o777)
+    ssh, held, go = directory / "ssh", directory / "held", directory / "go"
+    ssh.write_text(f"""#!/usr/bin/python3
+import os, pathlib, select, subprocess, time
+bridge = subprocess.Popen(["systemd-stdio-bridge", "--bus-path={host.bus.address}"], stdin=subprocess.PIPE)
+while select.select([0], [], []) and (said := os.read(0, 65536)):
+    if b"GetAll" in said:
+        pathlib.Path("{held}").touch()
+        while not os.path.exists("{go}"):
+            time.sleep(0.01)
+    os.write(bridge.stdin.fileno(), said)
+""")
+    ssh.chmod(0o755)
+    environment = {**host.bus.environment, "PATH": f"{directory}:/usr/bin:/bin"}
+    with Process(command("-H", "mail", "renew", "slow"), environment=environment) as client:
+        client.wait_ready(held.exists, "the question for its state")
+        renewal.finish()
+        wait_until(lambda: "success" in postern(host, "status", "slow").stdout, "its end")
+        go.touch()
+        assert client.wait() == 0
+    assert re.findall(r"^slow: (\w+)", client.text(), re.MULTILINE) == ["closed", "success"]
 
 
 @pytest.mark.parametrize("arguments", [("list",), ("renew", "good")])
