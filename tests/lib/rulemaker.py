@@ -12,6 +12,7 @@ from probe import FAMILIES
 
 ACCEPT, DENY = "accept", "deny"
 LEFT = "left"
+LOGGED = "logged"
 # a step on the way to a verdict: a chain and the number of the rule in it, or the policy
 POLICY = -1
 ACTIONS = ("accept", "accept", "drop", "drop", "reject", "return", "counter")
@@ -23,6 +24,7 @@ CHAINS = ("c0", "c1", "c2", "c3")
 class Packet:
     knock: Knock
     mark: int = 0
+    marks: dict["Way", int] = field(default_factory=dict)  # that it came with to the steps of one base chain
 
 
 FROM_UPLINK = Packet(Knock("stranger", "v4", 0))
@@ -122,11 +124,13 @@ class Ruleset:
             if not base.table.sees(knock):
                 continue
             verdict, way = decide(base, packet)
-            if verdict == ACCEPT:
-                continue
-            by_default = knock.port in window and base.hook == "input"
-            if not by_default or way not in self._default_denial(base)[0]:
+            denials = self._default_denials(base)[0] if knock.port in window and base.hook == "input" else []
+            if verdict == DENY and not any(way in denial for denial in denials):
                 return False
+            # let in where the denial begins, it gets no mark from there on
+            passed = {place(base.table, denial) for denial in denials} & packet.marks.keys()
+            if passed:
+                packet.mark = next(mark for way, mark in packet.marks.items() if way in passed)
         return True
 
     def refusals(self) -> set[str]:
@@ -134,7 +138,7 @@ class Ruleset:
         a chain in which no place serves all who come through it."""
         texts = set()
         for base in self.bases():
-            denied, ambiguous = self._default_denial(base)
+            denied, ambiguous = self._default_denials(base)
             if denied and base.hook == "prerouting":
                 texts.add("before a packet comes to the input hook")
             if ambiguous and base.hook == "input":
@@ -153,14 +157,11 @@ class Ruleset:
         return texts
 
     def denies_by_default(self) -> bool:
-        return any(self._default_denial(base)[0] for base in self.bases() if base.hook == "input")
+        return any(self._default_denials(base)[0] for base in self.bases() if base.hook == "input")
 
-    def _default_denial(self, base: Base) -> tuple[set["Way"], bool]:
-        ways, ambiguous = default_denial(base, False)
-        if self.uplink_is_known:
-            more, also = default_denial(base, True)
-            return ways | more, ambiguous or also
-        return ways, ambiguous
+    def _default_denials(self, base: Base) -> tuple[list[list["Way"]], bool]:
+        found = [default_denial(base, from_uplink) for from_uplink in (False, True)[: 1 + self.uplink_is_known]]
+        return [ways for ways, _ in found if ways], any(ambiguous for _, ambiguous in found)
 
 
 Way = tuple[tuple[str, int], ...]
@@ -172,6 +173,7 @@ def decide(base: Base, packet: Packet) -> tuple[str, Way]:
     def walk(chain: str, way: Way) -> tuple[str, Way] | None:
         for number, rule in enumerate(base.table.chains[chain]):
             verdict, here = rule.verdict(packet), (*way, (chain, number))
+            packet.marks[here] = packet.mark
             if verdict == "accept":
                 return ACCEPT, here
             if verdict.startswith(("drop", "reject")):
@@ -185,28 +187,44 @@ def decide(base: Base, packet: Packet) -> tuple[str, Way]:
                 ended = walk(target, here)
                 if ended[0] != LEFT or kind == "goto":
                     return ended
+        packet.marks[(*way, (chain, POLICY))] = packet.mark
         return LEFT, (*way, (chain, POLICY))
 
+    packet.marks.clear()
     verdict, way = walk(base.name, ())
     if verdict == LEFT:
         verdict = ACCEPT if base.policy == "accept" else DENY
     return verdict, way
 
 
-def default_denial(base: Base, from_uplink: bool) -> tuple[set[Way], bool]:
-    """The ways by which a packet is denied that no condition has anything particular to say about: the
-    last rule on its way, and those right before it that deny some kinds of packets. Whether one of the
-    chains on the way is somebody else's, too, and picks out some by itself."""
+def default_denial(base: Base, from_uplink: bool) -> tuple[list[Way], bool]:
+    """The ways, in order, by which a packet is denied that no condition has anything particular to say
+    about: the last rule on its way, and before it those right before it that log, or deny some kinds of
+    packets. Whether one of the chains on the way is somebody else's, too, and picks out some by itself."""
     picked: list[str] = []
-    ways = list(follow(base, base.name, (), from_uplink, [], picked))
+    ways = follow(base, base.name, (), from_uplink, Passed(), picked)
     if not ways or (ways[-1][0] == LEFT and base.policy == "accept") or ways[-1][0] == ACCEPT:
-        return set(), False
-    return {way for _, way in ways}, bool(picked)
+        return [], False
+    return [way for _, way in ways], bool(picked)
+
+
+def place(table: Table, denial: list[Way]) -> Way:
+    """Where a denial begins, outside of chains that others come through, too."""
+    return tuple(itertools.takewhile(lambda step: not shared(table, step[0]), denial[0]))
+
+
+@dataclass
+class Passed:
+    """Rules with conditions that one comes by in a chain: those that deny by the kind of a packet, and
+    those that deny or lead anywhere by more than that."""
+
+    by_kind: list[tuple[str, Way]] = field(default_factory=list)
+    picks: list[Way] = field(default_factory=list)
 
 
 def follow(
-    base: Base, chain: str, way: Way, from_uplink: bool, picks: list, ambiguous: list[str]
-) -> list[tuple[str, Way]]:  # fmt: skip
+    base: Base, chain: str, way: Way, from_uplink: bool, passed: Passed, ambiguous: list[str]
+) -> list[tuple[str, Way]]:
     """The end of the way without conditions, last, and before it what belongs to the same denial."""
     partial: list[tuple[str, Way]] = []
     for number, rule in enumerate(base.table.chains[chain]):
@@ -219,28 +237,32 @@ def follow(
                 partial = []
             elif rule.denies():
                 partial.append((DENY, here))
+                passed.by_kind.append((DENY, here))
             if rule.leads() or (rule.denies() and not kinds_only):
-                picks.append(here)
+                passed.picks.append(here)
         elif rule.action == "accept":
             return [(ACCEPT, here)]
         elif rule.denies():
             return [*partial, (DENY, here)]
+        elif rule.action == "log":
+            partial.append((LOGGED, here))
         elif rule.action == "return":
             return [*partial, (LEFT, here)]
         elif rule.leads():
             kind, target = rule.action.split()
-            inner: list = []
-            ended = follow(base, target, here, from_uplink, inner, ambiguous)
+            inside = Passed()
+            ended = follow(base, target, here, from_uplink, inside, ambiguous)
+            passed.by_kind += inside.by_kind
             if ended[-1][0] == LEFT and kind == "jump":
                 partial = []
-                picks += inner
-                continue
-            if ended[-1][0] != ACCEPT and shared(base.table, target):
-                if inner:
-                    ambiguous.append(target)
+                passed.picks += inside.picks
+            elif ended[-1][0] == ACCEPT or not shared(base.table, target):
+                passed.picks += inside.picks
+                return ended
             else:
-                picks += inner
-            return [*partial, *ended] if shared(base.table, target) else ended
+                if inside.picks:
+                    ambiguous.append(target)
+                return [*partial, *inside.by_kind, *ended]
     return [*partial, (LEFT, (*way, (chain, POLICY)))]
 
 
