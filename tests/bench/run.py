@@ -33,9 +33,9 @@ from renewals import bench_renewals  # noqa: E402
 from table import WARM_UP, compare, format_ms, heading, row, spawn  # noqa: E402
 
 from bus import MANAGER, NAME, PATH, Bus, become  # noqa: E402
+from connections import open_connection  # noqa: E402
 from jeepney import DBusAddress, MatchRule, new_method_call  # noqa: E402
 from jeepney.bus_messages import message_bus  # noqa: E402
-from jeepney.io.blocking import open_dbus_connection  # noqa: E402
 from process import netns, new_directory, run, wait_until  # noqa: E402
 from testbed import Testbed, build_directory  # noqa: E402
 
@@ -122,7 +122,7 @@ class Caller:
     """One connection, which asks Postern, and polkit about itself."""
 
     def __init__(self, bus: Bus) -> None:
-        self._connection = open_dbus_connection(bus.address)
+        self._connection = open_connection(bus.address)
 
     @property
     def name(self) -> str:

@@ -11,6 +11,7 @@ import xml.etree.ElementTree as ElementTree
 from collections import Counter
 
 from bus import _last_thing_of_child, become
+from connections import open_connection
 from jeepney import (
     DBusAddress,
     HeaderFields,
@@ -22,7 +23,6 @@ from jeepney import (
     new_signal,
 )
 from jeepney.bus_messages import message_bus
-from jeepney.io.blocking import open_dbus_connection
 from testbed import MANAGER, NAME, PATH, BusError, wait_until
 
 MARK = "org.postern.test.End"
@@ -57,9 +57,9 @@ class Call:
         if self.pid == 0:
             with _last_thing_of_child():
                 os.close(self._read)
-                root = open_dbus_connection(testbed.bus.address) if person == "knows" else None
+                root = open_connection(testbed.bus.address) if person == "knows" else None
                 become(user)
-                with open_dbus_connection(testbed.bus.address) as connection:
+                with open_connection(testbed.bus.address) as connection:
                     if agent:
                         self._register(connection)
                     message = new_method_call(
@@ -233,7 +233,7 @@ class Flood:
         return self
 
     def _flood(self, write_end: int) -> None:
-        connections = [open_dbus_connection(self._bus.address) for _ in range(self._connections)]
+        connections = [open_connection(self._bus.address) for _ in range(self._connections)]
         for connection in connections:
             for _ in range(self._calls):
                 connection.send(self._message())
@@ -276,7 +276,7 @@ def send_signal(testbed, user: str, path: str, interface: str, member: str, sign
     if pid == 0:
         with _last_thing_of_child():
             become(user)
-            with open_dbus_connection(testbed.bus.address) as connection:
+            with open_connection(testbed.bus.address) as connection:
                 connection.send(message)
                 address = DBusAddress(PATH, bus_name=NAME, interface=MANAGER)
                 connection.send_and_get_reply(new_method_call(address, "ListWindows"))
@@ -302,7 +302,7 @@ class Signals:
         self._testbed, self._user = testbed, user
 
     def __enter__(self):
-        self._connection = open_dbus_connection(self._testbed.bus.address)
+        self._connection = open_connection(self._testbed.bus.address)
         self._connection.send_and_get_reply(message_bus.AddMatch(f"type='signal',sender='{NAME}'"))
         self._seen: list[tuple] = []
         return self
@@ -325,7 +325,7 @@ class Signals:
 @contextlib.contextmanager
 def monitor(testbed, rule: str):
     """A function that gives the members of the calls that the bus has carried and the rule matches."""
-    connection = open_dbus_connection(testbed.bus.address)
+    connection = open_connection(testbed.bus.address)
     address = DBusAddress("/org/freedesktop/DBus", bus_name="org.freedesktop.DBus",
                           interface="org.freedesktop.DBus.Monitoring")  # fmt: skip
     connection.send_and_get_reply(new_method_call(address, "BecomeMonitor", "asu", ([rule, f"interface='{MARK}'"], 0)))
@@ -333,7 +333,7 @@ def monitor(testbed, rule: str):
 
     def members() -> list[str]:
         # what the bus carried before this mark comes before it
-        with open_dbus_connection(testbed.bus.address) as other:
+        with open_connection(testbed.bus.address) as other:
             other.send(new_method_call(DBusAddress("/", NAME, MARK), "End"))
             while True:
                 message = connection.receive(timeout=20)

@@ -10,6 +10,7 @@ import signal
 import time
 
 from bus import _last_thing_of_child, become
+from connections import open_connection
 from jeepney import DBusAddress, HeaderFields, new_method_call
 from jeepney.io.blocking import open_dbus_connection
 from testbed import MANAGER, NAME, PATH
@@ -40,7 +41,7 @@ def call(address: str, profiles: list[str]) -> None:
     ))  # fmt: skip
     connections = {}
     for _ in range(CONNECTIONS):
-        connection = open_dbus_connection(address)
+        connection = open_connection(address)
         connections[connection.sock] = connection
         for _ in range(DEPTH):
             connection.send(next(kinds)())

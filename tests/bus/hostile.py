@@ -9,9 +9,9 @@ from collections import Counter
 
 from bus import become
 from callers import ERROR, INTERACTION_REQUIRED
+from connections import open_connection
 from generate import TOKEN, Generator, is_clean, is_printable, reply_to
 from jeepney import HeaderFields, MessageFlag, MessageType
-from jeepney.io.blocking import open_dbus_connection
 
 CONNECTIONS, DEPTH = 6, 4
 STANDARD = "org.freedesktop.DBus.Error."
@@ -34,7 +34,7 @@ class Connection:
         self._connect()
 
     def _connect(self) -> None:
-        self._connection = open_dbus_connection(self._address, enable_fds=True)
+        self._connection = open_connection(self._address, enable_fds=True)
         self.sock = self._connection.sock
         self.waiting: dict[int, tuple] = {}
         self._silent: set[int] = set()

@@ -5,9 +5,9 @@ import threading
 from collections import Counter
 
 from callers import WINDOW
+from connections import open_connection
 from jeepney import DBusAddress, HeaderFields, new_signal
 from jeepney.bus_messages import message_bus
-from jeepney.io.blocking import open_dbus_connection
 from testbed import NAME
 
 NEXT = {
@@ -31,7 +31,7 @@ class Model:
         self.seen = 0
 
     def __enter__(self):
-        self._connection = open_dbus_connection(self._address)
+        self._connection = open_connection(self._address)
         self._connection.send_and_get_reply(message_bus.AddMatch(f"type='signal',sender='{NAME}'"))
         self._connection.send_and_get_reply(message_bus.AddMatch("type='signal',interface='org.postern.test.End'"))
         self._thread = threading.Thread(target=self._follow)
@@ -69,7 +69,7 @@ class Model:
             del self._live[self._names[path]]
 
     def __exit__(self, *_) -> None:
-        with open_dbus_connection(self._address) as connection:
+        with open_connection(self._address) as connection:
             connection.send(new_signal(DBusAddress("/", interface="org.postern.test.End"), "TestEnds"))
             self._thread.join()
         self._connection.close()

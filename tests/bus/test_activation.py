@@ -8,8 +8,8 @@ import time
 import pytest
 from bus import _last_thing_of_child, become
 from callers import ERROR, profile
+from connections import open_connection
 from jeepney import DBusAddress, MessageType, new_method_call
-from jeepney.io.blocking import open_dbus_connection
 from rounds import number, seed
 from testbed import MANAGER, NAME, PATH, wait_until
 
@@ -50,7 +50,7 @@ def call_at_the_edge(address: str, luck: int) -> None:
     chance = random.Random(luck)
     kinds = [("ListWindows", None, (), None), ("Check", "s", ("true",), None),
              ("Renew", "stt", ("true", 0, 0), "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired")]  # fmt: skip
-    with open_dbus_connection(address) as connection:
+    with open_connection(address) as connection:
         for index in range(CALLS):
             member, signature, body, error = kinds[index % len(kinds)]
             message = new_method_call(

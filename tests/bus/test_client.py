@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from bus import BUS, BUS_PATH
 from certificates import DAY, make_certificate
+from connections import open_connection
 from jeepney import DBusAddress, HeaderFields, new_signal
-from jeepney.io.blocking import open_dbus_connection
 from process import Process, as_user, new_directory, processes, run, wait_until
 from scene import Renewal
 from terminal import Terminal
@@ -439,7 +439,7 @@ def forge(host, unique_name: str, member: str, signature: str, *body, interface:
     """A signal of a visitor's, sent to one connection alone: the bus lets that through."""
 
     def send() -> None:
-        with open_dbus_connection(host.bus.address) as connection:
+        with open_connection(host.bus.address) as connection:
             signal = new_signal(DBusAddress(path, interface=interface), member, signature, body)
             signal.header.fields[HeaderFields.destination] = unique_name
             connection.send(signal)

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import pytest
 from callers import ERROR, WINDOW, error_of, interfaces, profile, request_window, windows
+from connections import open_connection
 from jeepney import DBusAddress, HeaderFields, MessageFlag, new_method_call
-from jeepney.io.blocking import open_dbus_connection
 from testbed import MANAGER, NAME, PATH, processes, run, wait_until
 
 DBUS = "org.freedesktop.DBus."
@@ -111,7 +111,7 @@ def make(host, user: str, todo: list[Attempt]) -> list[tuple[Attempt, str | None
 
     def send() -> list:
         answers = []
-        with open_dbus_connection(host.bus.address) as connection:
+        with open_connection(host.bus.address) as connection:
             for attempt, prompt in itertools.product(todo, (False, True)):
                 address = DBusAddress(attempt.path, bus_name=NAME, interface=attempt.interface)
                 message = new_method_call(address, attempt.member, attempt.signature or None, attempt.arguments)

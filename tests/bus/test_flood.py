@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from bus import _last_thing_of_child, become
 from callers import ERROR, Call, Flood, error_of, profile, wait_log
+from connections import open_connection
 from flooder import Flooder, ask, list_windows
 from jeepney import MessageType
-from jeepney.io.blocking import open_dbus_connection
 from process import processes, wait_until
 from testbed import BusError
 
@@ -110,7 +110,7 @@ def waits(host, pid: int, message, count: int) -> list[float]:
         with _last_thing_of_child():
             os.setpriority(os.PRIO_PROCESS, 0, PREFERRED)
             become("deploy")
-            with open_dbus_connection(host.bus.address) as connection, os.fdopen(write_end, "w") as stream:
+            with open_connection(host.bus.address) as connection, os.fdopen(write_end, "w") as stream:
                 for _ in range(count):
                     before = running_seconds(pid)
                     reply = connection.send_and_get_reply(message, timeout=60)

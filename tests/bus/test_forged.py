@@ -6,8 +6,8 @@ policy does, and where that is missing the daemon itself has to know better."""
 import pytest
 from bus import BUS, BUS_PATH
 from callers import ERROR, WINDOW, Call, profile, renew, wait_log, wait_no_window, windows
+from connections import open_connection
 from jeepney import DBusAddress, HeaderFields, MessageType, new_method_call, new_signal
-from jeepney.io.blocking import open_dbus_connection
 from rounds import number
 from testbed import MANAGER, NAME, PATH, wait_until
 
@@ -59,7 +59,7 @@ def forge(host, make) -> int:
 
     def send() -> int:
         refused = 0
-        with open_dbus_connection(host.bus.address) as connection:
+        with open_connection(host.bus.address) as connection:
             for first in range(0, ROUNDS, BATCH):
                 for index in range(first, min(first + BATCH, ROUNDS)):
                     message = make(index)

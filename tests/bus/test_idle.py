@@ -8,9 +8,9 @@ import time
 
 import pytest
 from callers import WINDOW, profile, renew, request_window, wait_log
+from connections import open_connection
 from jeepney import DBusAddress, HeaderFields, MatchRule, new_method_call
 from jeepney.bus_messages import message_bus
-from jeepney.io.blocking import open_dbus_connection
 from testbed import MANAGER, NAME, PATH
 
 
@@ -67,7 +67,7 @@ def test_stays_with_an_open_question(host):
 
 def test_every_call_puts_it_off(host):
     call = new_method_call(DBusAddress(PATH, NAME, MANAGER), "ListWindows")
-    with host.daemon("--idle-exit=3s") as daemon, open_dbus_connection(host.bus.address) as connection:
+    with host.daemon("--idle-exit=3s") as daemon, open_connection(host.bus.address) as connection:
         until = time.monotonic() + 5
         while time.monotonic() < until:
             assert connection.send_and_get_reply(call).body == ([],)

@@ -18,10 +18,10 @@ import pytest
 import story
 from bus import _last_thing_of_child
 from callers import ERROR, INTERACTION_REQUIRED, error_of, profile, windows
+from connections import open_connection
 from generate import PROPERTIES, TOKEN, Generator, Offer, is_clean
 from hostile import STANDARD, TEXT_MAX, behave
 from jeepney import DBusAddress, HeaderFields, new_method_call
-from jeepney.io.blocking import open_dbus_connection
 from journal import THROUGH, Journal
 from process import descriptors
 from rounds import number, seed
@@ -105,7 +105,7 @@ class Questions:
         self.seen: list[tuple] = []
 
     def __enter__(self):
-        self._connection = open_dbus_connection(self._address)
+        self._connection = open_connection(self._address)
         rule = "type='method_call',interface='org.freedesktop.PolicyKit1.Authority',member='CheckAuthorization'"
         become_monitor = new_method_call(
             DBusAddress("/org/freedesktop/DBus", "org.freedesktop.DBus", "org.freedesktop.DBus.Monitoring"),
@@ -126,7 +126,7 @@ class Questions:
                 self.seen.append((message.body[1], message.body[2]))
 
     def __exit__(self, *_) -> None:
-        with open_dbus_connection(self._address) as connection:
+        with open_connection(self._address) as connection:
             connection.send(new_method_call(DBusAddress("/", NAME, "org.postern.test.End"), "End"))
             self._thread.join()
         self._connection.close()

@@ -9,9 +9,9 @@ import signal
 import pytest
 from bus import BUS, BUS_PATH, Bus, Users
 from callers import PROFILE, WINDOW, error_of, profile, renew
+from connections import open_connection
 from jeepney import DBusAddress, HeaderFields, MessageType, new_method_call, new_method_return, new_signal
 from jeepney.bus_messages import message_bus
-from jeepney.io.blocking import open_dbus_connection
 from testbed import MANAGER, NAME, PATH, installed
 
 DBUS = "org.freedesktop.DBus."
@@ -56,7 +56,7 @@ def other_service(bus):
     read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:
-        with contextlib.suppress(BaseException), open_dbus_connection(bus.address) as connection:
+        with contextlib.suppress(BaseException), open_connection(bus.address) as connection:
             connection.send_and_get_reply(message_bus.RequestName(OTHER))
             os.write(write_end, b"x")
             n_signals = 0
@@ -83,7 +83,7 @@ def treatment(bus) -> list:
 
     def ask() -> list:
         found = []
-        with open_dbus_connection(bus.address) as connection:
+        with open_connection(bus.address) as connection:
             for interface, path in itertools.product(interfaces, (PATH, "/org/freedesktop/hostname1")):
                 address = DBusAddress(path, bus_name=OTHER, interface=interface)
                 if interface:
@@ -121,7 +121,7 @@ def listener(testbed, user: int = 65534):
     """A connection of that uid that wants every signal there is."""
     os.setresuid(user, user, 0)
     try:
-        connection = open_dbus_connection(testbed.bus.address)
+        connection = open_connection(testbed.bus.address)
     finally:
         os.setresuid(0, 0, 0)
     with connection:

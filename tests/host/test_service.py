@@ -9,8 +9,8 @@ import time
 import pytest
 from booted import BUSES
 from bus import MANAGER, NAME, PATH
+from connections import open_connection
 from jeepney import DBusAddress, new_method_call
-from jeepney.io.blocking import open_dbus_connection
 from probe import FAMILIES, Outcome, Prober
 from process import now, wait_until
 from story import IDS
@@ -210,7 +210,7 @@ def ask_at_the_last_moment(host) -> None:
     for _ in range(10):
         host.run("systemctl", "restart", "posternd.service")
         (bus,) = (pid for pid, line in host.matching("dbus-daemon").items() if "--system" in line)
-        with open_dbus_connection(host.system_bus) as caller:
+        with open_connection(host.system_bus) as caller:
             os.kill(bus, signal.SIGSTOP)
             try:
                 caller.send(new_method_call(DBusAddress(PATH, NAME, MANAGER), "RequestWindow", "stt", ("long", 0, 0)))

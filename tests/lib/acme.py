@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from net import HOST4, HOST6, STRANGER4
-from process import Process, netns, new_directory, run
+from process import PATIENCE, Process, netns, new_directory, run
 
 DOMAIN = "example.test"
 DIRECTORY = f"https://{STRANGER4}:14000/dir"
@@ -80,7 +80,7 @@ class Acme:
         for path, address in (("set-default-ipv4", v4), ("set-default-ipv6", v6)):
             body = json.dumps({"ip": address or ""}).encode()
             with netns("internet"):
-                urllib.request.urlopen(f"http://{DNS}/{path}", data=body, timeout=5).close()
+                urllib.request.urlopen(f"http://{DNS}/{path}", data=body, timeout=PATIENCE).close()
 
     def pebble_log(self) -> str:
         return self._pebble.text()

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from buses import KINDS
+from connections import open_connection
 from jeepney import DBusAddress, DBusErrorResponse, MatchRule, MessageFlag, MessageType, new_method_call
 from jeepney.bus_messages import message_bus
-from jeepney.io.blocking import open_dbus_connection
 
 from process import Process, as_user, new_directory, run
 
@@ -166,7 +166,7 @@ class Bus:
 
     def connect(self):
         """A jeepney connection as root."""
-        return open_dbus_connection(self.address)
+        return open_connection(self.address)
 
     def owner(self, name: str = NAME) -> str | None:
         return self._ask(message_bus.GetNameOwner(name))
@@ -196,7 +196,7 @@ class Bus:
         (busctl hides the error's name)."""
 
         def ask() -> tuple:
-            with open_dbus_connection(self.address) as connection:
+            with open_connection(self.address) as connection:
                 address = DBusAddress(path, bus_name=destination, interface=interface)
                 message = new_method_call(address, member, signature or None, arguments)
                 if interactive:
@@ -248,7 +248,7 @@ class Bus:
         if pid == 0:
             with _last_thing_of_child():
                 become(user)
-                with open_dbus_connection(self.address) as connection:
+                with open_connection(self.address) as connection:
                     os.write(name_write, connection.unique_name.encode())
                     os.close(name_write)
                     signal.pause()

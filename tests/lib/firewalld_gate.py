@@ -10,10 +10,10 @@ import subprocess
 import threading
 
 from bus import _last_thing_of_child
+from connections import open_connection
 from firewalld import NAME, PATH
 from jeepney import DBusAddress, HeaderFields, MessageType, new_error, new_method_return, new_signal
 from jeepney.bus_messages import message_bus
-from jeepney.io.blocking import open_dbus_connection
 from process import as_user, in_netns, new_directory, wait_until
 from testbed import SANITIZER_OPTIONS, build_directory
 
@@ -133,7 +133,7 @@ class Pretender:
         self.answer("Reloaded", None)
 
     def _serve(self, orders) -> None:
-        with open_dbus_connection(self._bus.address) as connection, open(self._book, "a", buffering=1) as book:
+        with open_connection(self._bus.address) as connection, open(self._book, "a", buffering=1) as book:
             assert connection.send_and_get_reply(message_bus.RequestName(NAME)).body[0] == 1
             threading.Thread(target=self._listen, args=(connection, orders), daemon=True).start()
             while True:

@@ -8,8 +8,8 @@ import xml.etree.ElementTree as ElementTree
 from typing import Any, NamedTuple
 
 from bus import MANAGER, NAME, PATH
+from connections import open_connection
 from jeepney import DBusAddress, HeaderFields, MessageFlag, MessageType, new_method_call
-from jeepney.io.blocking import open_dbus_connection
 from jeepney.low_level import Message
 
 PROPERTIES = "org.freedesktop.DBus.Properties"
@@ -42,7 +42,7 @@ class Offer:
     def __init__(self, address: str) -> None:
         self.methods: list[Method] = []
         self.properties: list[tuple[str, str, str]] = []  # path, interface, name
-        with open_dbus_connection(address) as connection:
+        with open_connection(address) as connection:
             self._visit(connection, "/")
 
     def _visit(self, connection, path: str) -> None:

@@ -8,9 +8,9 @@ import select
 from collections import Counter
 
 from bus import USERS
+from connections import open_connection
 from helper import effective_user
 from jeepney import DBusAddress, HeaderFields, MessageType, new_method_call
-from jeepney.io.blocking import open_dbus_connection
 from labels import let_in
 from probe import FAMILIES
 from process import now, processes, wait_until
@@ -67,7 +67,7 @@ class Lives:
 
     def connect(self) -> None:
         with effective_user(USERS["deploy"][0]):
-            self._connection = open_dbus_connection(self.testbed.bus.address)
+            self._connection = open_connection(self.testbed.bus.address)
 
     def new_bus(self) -> None:
         """After the old one was killed; with a polkitd of its own."""

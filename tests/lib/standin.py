@@ -10,9 +10,9 @@ import time
 from typing import NamedTuple
 
 from bus import _last_thing_of_child, become
+from connections import open_connection
 from jeepney import DBusAddress, HeaderFields, MessageFlag, MessageType, new_error, new_method_call, new_method_return
 from jeepney.bus_messages import message_bus
-from jeepney.io.blocking import open_dbus_connection
 from process import wait_until
 
 POLKIT = "org.freedesktop.PolicyKit1"
@@ -78,7 +78,7 @@ class StandIn:
         self._due: list[tuple] = []
         self._book: list[Question] = []
         self._canceled = 0
-        with open_dbus_connection(self._bus.address) as self._connection:
+        with open_connection(self._bus.address) as self._connection:
             rule = "type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged'"
             self._connection.send_and_get_reply(message_bus.AddMatch(rule))
             assert self._connection.send_and_get_reply(message_bus.RequestName(POLKIT)).body[0] == 1
@@ -127,7 +127,7 @@ class Caller:
     def __init__(self, testbed, uid: int) -> None:
         os.seteuid(uid)
         try:
-            self._connection = open_dbus_connection(testbed.bus.address)
+            self._connection = open_connection(testbed.bus.address)
         finally:
             os.seteuid(0)
         self.name, self.uid = self._connection.unique_name, uid

@@ -5,9 +5,9 @@ that can be asked for a unit and does not do as it should."""
 import os
 
 from bus import _last_thing_of_child
+from connections import open_connection
 from jeepney import HeaderFields, MessageType, new_error, new_method_return
 from jeepney.bus_messages import message_bus
-from jeepney.io.blocking import open_dbus_connection
 from process import wait_until
 
 SYSTEMD = "org.freedesktop.systemd1"
@@ -31,7 +31,7 @@ class _StandIn:
         wait_until(lambda: not self._bus.owner(SYSTEMD), "the stand-in's name to be free")
 
     def _serve(self) -> None:
-        with open_dbus_connection(self._bus.address) as connection:
+        with open_connection(self._bus.address) as connection:
             assert connection.send_and_get_reply(message_bus.RequestName(SYSTEMD)).body[0] == 1
             while True:
                 message = connection.receive()
