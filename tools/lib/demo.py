@@ -17,6 +17,7 @@ from testbed import (  # noqa: E402
     STRANGER4,
     Acme,
     Daemon,
+    Knock,
     Outcome,
     Prober,
     Testbed,
@@ -52,8 +53,16 @@ def check(condition: object, text: str) -> None:
         raise SystemExit(f"\ndemo: FAILED: {text}")
 
 
+def tell(family: str, knock: Knock) -> None:
+    say(f"  stranger {FAMILY_NAMES[family]} ▸ port 80  {WORDS[knock.outcome]}", at=knock.begun)
+
+
 def renew(testbed: Testbed, daemon: Daemon, prober: Prober, user: str, profile: str) -> list:
     arguments = testbed.renew_arguments(profile)
+    # seen before the question: the window may open before the next knock
+    shut = {family: prober.wait_for(Outcome.SILENT, family) for family in FAMILIES}
+    for family in FAMILIES:
+        tell(family, shut[family])
     say(f"{user}$ {shlex.join(testbed.bus.busctl_command(*arguments))}")
     begin = now()
     answer = testbed.renew(user, profile)
@@ -66,13 +75,13 @@ def renew(testbed: Testbed, daemon: Daemon, prober: Prober, user: str, profile: 
         prober.outcomes(family, end)
     events = []
     for family in FAMILIES:
-        changes = prober.transitions(family, begin)
-        check(changes[-1].outcome == Outcome.SILENT, f"{family} is not shut after the reply")
+        changes = prober.transitions(family, shut[family].begun)[1:]
         check(prober.first_success(family, begin), f"{family} was never open")
+        check(changes[-1].outcome == Outcome.SILENT, f"{family} is not shut after the reply")
         check(not prober.first_success(family, end), f"{family} admitted somebody after the reply")
-        events += [(knock.begun, family, knock.outcome) for knock in changes]
-    for at, family, outcome in sorted(events):
-        say(f"  stranger {FAMILY_NAMES[family]} ▸ port 80  {WORDS[outcome]}", at=at)
+        events += [(family, knock) for knock in changes]
+    for family, knock in sorted(events, key=lambda event: event[1].begun):
+        tell(family, knock)
     say(f"reply: result {answer.data[0]!r}, exit status {answer.data[1]}, {answer.data[2]}", at=end)
     return answer.data
 
